@@ -1,0 +1,190 @@
+//! The errors of this crate: one small enum per operation, facts of the domain.
+//!
+//! `Debug` reads like `Display` with its sources, since that is what `main` prints when
+//! it returns an error.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::env::show;
+
+/// Any error that a component or hook returns.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A grace period that contradicts itself: the operator's or the caller's mistake.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BudgetError {
+    /// The lame duck would last into the hard stop.
+    #[error(
+        "the lame duck of {} does not fit: grace {} less margin {}, reserve for hooks {} and \
+         cancel window {} leaves {} for lame duck and drain together",
+        show(.lame_duck), show(.grace), show(.margin), show(.reserve), show(.window),
+        show(.drain_ends)
+    )]
+    LameDuckTooLong {
+        /// As it was set.
+        lame_duck: Duration,
+        /// The grace period less the preStop time.
+        grace: Duration,
+        /// Kept free before the platform's SIGKILL.
+        margin: Duration,
+        /// Kept for returns and hooks.
+        reserve: Duration,
+        /// Between the cancel and the end of what did not heed it.
+        window: Duration,
+        /// When the drain must end.
+        drain_ends: Duration,
+    },
+    /// The preStop hook leaves nothing of the grace.
+    #[error("the preStop time of {} leaves nothing of the grace of {}", show(.pre_stop), show(.grace))]
+    PreStopTakesAll {
+        /// The grace period as it was set.
+        grace: Duration,
+        /// The preStop time as it was set.
+        pre_stop: Duration,
+    },
+    /// The fixed parts alone are longer than the grace.
+    #[error(
+        "the grace of {} is too short: margin {}, reserve for hooks {} and cancel window {} \
+         take {} before any drain",
+        show(.grace), show(.margin), show(.reserve), show(.window),
+        show(&(*.margin + *.reserve + *.window))
+    )]
+    TooShort {
+        /// The grace period less the preStop time.
+        grace: Duration,
+        /// Kept free before the platform's SIGKILL.
+        margin: Duration,
+        /// Kept for returns and hooks.
+        reserve: Duration,
+        /// Between the cancel and the end of what did not heed it.
+        window: Duration,
+    },
+}
+
+/// Why a [`Lifecycle`](crate::Lifecycle) could not be made.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The grace period contradicts itself.
+    #[error("the shutdown budget contradicts itself")]
+    Budget(#[source] BudgetError),
+    /// The operating system refused the control thread or its signal handlers.
+    #[error("cannot start the control thread")]
+    ControlThread(#[source] io::Error),
+    /// A variable of the environment has a value that it does not take.
+    #[error("{name}={value:?} is not understood: it takes {takes}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// Its value.
+        value: String,
+        /// The forms that it takes.
+        takes: &'static str,
+    },
+}
+
+/// Why the probe server could not be started.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// The address cannot be bound; most often another process has it.
+    #[error(
+        "cannot bind the probe server to {addr} (LIFECYCLE_PROBE_ADDR sets another, `off` none)"
+    )]
+    Bind {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The coordinator has already ended.
+    #[error("the lifecycle has already ended")]
+    Ended,
+}
+
+/// Why [`Lifecycle::run`](crate::Lifecycle::run) could not run. Running out of time is not
+/// among the reasons: that is a [`Report`](crate::Report).
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The control thread is gone; only a panic of this library can do that.
+    #[error("the control thread ended before its report")]
+    ControlThreadLost,
+    /// The caller named two components alike.
+    #[error("two components are named {name:?}")]
+    Misuse {
+        /// The name used twice.
+        name: String,
+    },
+}
+
+/// The gate is closed: the work came too late.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("refused: the drain is over")]
+#[non_exhaustive]
+pub struct Refused;
+
+/// Writes an error as one line with its sources, joined by a colon.
+pub(crate) fn with_sources(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{error}")?;
+    let mut source = error.source();
+    while let Some(error) = source {
+        write!(f, ": {error}")?;
+        source = error.source();
+    }
+    Ok(())
+}
+
+impl fmt::Debug for BudgetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_sources(self, f)
+    }
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_sources(self, f)
+    }
+}
+
+impl fmt::Debug for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_sources(self, f)
+    }
+}
+
+impl fmt::Debug for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_sources(self, f)
+    }
+}
+
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_sources(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_reads_like_display_with_its_sources() {
+        let source = io::Error::new(io::ErrorKind::AddrInUse, "address in use");
+        let error = ProbeError::Bind {
+            addr: ([127, 0, 0, 1], 9090).into(),
+            source,
+        };
+        assert_eq!(
+            format!("{error:?}"),
+            "cannot bind the probe server to 127.0.0.1:9090 (LIFECYCLE_PROBE_ADDR sets \
+             another, `off` none): address in use"
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! Which exit code a shutdown ends with, and why.
+//!
+//! Pure: the report's facts in, a number out.
+
+use std::fmt;
+
+use crate::report::Told;
+use crate::signal::Signal;
+
+/// Why a process ended with its exit code; the first that applies, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum ExitReason {
+    /// A further signal (or SIGQUIT) forced the hard stop.
+    Forced(Signal),
+    /// A component failed, panicked, or ended when it should not have.
+    Failed,
+    /// The deadline cut work that was in flight.
+    Cut,
+    /// Everything finished in time.
+    Clean,
+}
+
+/// Which exit code stands for which end.
+///
+/// Default: 128 + n when a further signal n forced the hard stop (as shells count death
+/// by a signal), 1 when a component failed, 3 when the deadline cut work, 0 otherwise.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), lifecycle::StartError> {
+/// use lifecycle::{ExitPolicy, Lifecycle};
+///
+/// // A platform that restarts on any other code: a cut is no reason to.
+/// let policy = ExitPolicy::default().cut(0);
+/// let life = Lifecycle::builder().exit_policy(policy).build_local()?;
+/// # drop(life);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitPolicy {
+    forced: Option<u8>,
+    failed: u8,
+    cut: u8,
+}
+
+impl ExitPolicy {
+    /// The code when a further signal forced the hard stop, whichever signal it was.
+    #[must_use]
+    pub fn forced(self, code: u8) -> Self {
+        Self {
+            forced: Some(code),
+            ..self
+        }
+    }
+
+    /// The code when a component failed.
+    #[must_use]
+    pub fn failed(self, code: u8) -> Self {
+        Self {
+            failed: code,
+            ..self
+        }
+    }
+
+    /// The code when the deadline cut work.
+    #[must_use]
+    pub fn cut(self, code: u8) -> Self {
+        Self { cut: code, ..self }
+    }
+
+    pub(crate) fn code(&self, reason: ExitReason) -> u8 {
+        match reason {
+            ExitReason::Forced(signal) => self.forced.unwrap_or(128 + signal.number()),
+            ExitReason::Failed => self.failed,
+            ExitReason::Cut => self.cut,
+            ExitReason::Clean => 0,
+        }
+    }
+}
+
+impl Default for ExitPolicy {
+    fn default() -> Self {
+        Self {
+            forced: None,
+            failed: 1,
+            cut: 3,
+        }
+    }
+}
+
+impl ExitReason {
+    pub(crate) fn of(told: &Told) -> Self {
+        if let Some(signal) = told.forced_by {
+            Self::Forced(signal)
+        } else if told.components.iter().any(|ended| ended.end.is_failure())
+            || told.cause.is_failure()
+        {
+            Self::Failed
+        } else if told.cuts.iter().any(|cut| !cut.blockers.is_empty()) {
+            Self::Cut
+        } else {
+            Self::Clean
+        }
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forced(signal) => write!(f, "forced by {signal}"),
+            Self::Failed => f.write_str("a component failed"),
+            Self::Cut => f.write_str("the deadline cut work"),
+            Self::Clean => f.write_str("everything finished"),
+        }
+    }
+}
+
+impl crate::report::Cause {
+    /// Whether the shutdown began because something broke.
+    fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::ComponentEnded { .. }
+                | Self::ComponentFailed { .. }
+                | Self::ComponentPanicked { .. }
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_the_documented_ones_unless_set() {
+        let policy = ExitPolicy::default();
+        assert_eq!(policy.code(ExitReason::Forced(Signal::Terminate)), 143);
+        assert_eq!(policy.code(ExitReason::Forced(Signal::Interrupt)), 130);
+        assert_eq!(policy.code(ExitReason::Failed), 1);
+        assert_eq!(policy.code(ExitReason::Cut), 3);
+        assert_eq!(policy.code(ExitReason::Clean), 0);
+        let own = policy.forced(9).failed(8).cut(7);
+        assert_eq!(own.code(ExitReason::Forced(Signal::Quit)), 9);
+        assert_eq!(own.code(ExitReason::Failed), 8);
+        assert_eq!(own.code(ExitReason::Cut), 7);
+    }
+}
