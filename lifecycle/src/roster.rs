@@ -1,0 +1,456 @@
+//! Who is in flight: a lock-free table of short names, one per shard of the gate.
+//!
+//! Taking a place and giving it back is one compare-and-swap each, whatever the number
+//! in flight; a name is copied in, so that nothing of the request is held. Reading the
+//! table stops nobody and may miss who comes or goes meanwhile.
+//!
+//! Not here: which shard (`in_flight`), what a kind or an age is (`blockers`).
+//!
+//! # Invariants
+//! 1. A slot is either on the free list or held by one place.
+//! 2. `meta` of a slot changes its sequence number at each taking, so a reader that sees
+//!    the same `meta` before and after has read one name (a sequence lock).
+//! 3. Segments are never freed or moved while the roster lives; their number is bounded.
+
+use std::sync::OnceLock;
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// A lock-free table of names.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    /// The free list: tag in the upper half (against ABA), index + 1 in the lower.
+    free: AtomicU64,
+    /// The first index that was never taken.
+    fresh: AtomicU32,
+    segments: [OnceLock<Box<[Slot]>>; SEGMENTS],
+}
+
+/// One line of the cache: a name and since when.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Slot {
+    /// Bit 0 taken; bits 8..16 length of the name; 16..24 state; 32.. sequence number.
+    meta: AtomicU64,
+    /// When it was taken; while free: index + 1 of the next free slot.
+    since: AtomicU64,
+    name: [AtomicU64; NAME_WORDS],
+}
+
+/// What a reader learns of one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) since_ms: u64,
+    pub(crate) state: u8,
+}
+
+impl Roster {
+    pub(crate) fn new() -> Self {
+        Self {
+            free: AtomicU64::new(0),
+            fresh: AtomicU32::new(0),
+            segments: [const { OnceLock::new() }; SEGMENTS],
+        }
+    }
+
+    /// Takes a place and returns its index, or `None` when the table is full (134 million
+    /// a shard). Head and tail are joined by a space; what is too long is cut with `...`.
+    pub(crate) fn take(&self, head: &str, tail: &str, since_ms: u64) -> Option<u32> {
+        let index = self.pop().or_else(|| self.grow())?;
+        let slot = self.slot(index)?;
+        // Ordering: Relaxed, invariant 1: nobody else writes a slot that was just taken.
+        let sequence = (slot.meta.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        // Ordering: Release, pairs with the Acquire fence in `read`: who sees a new name
+        // word also sees that the old `meta` is gone.
+        fence(Ordering::Release);
+        let (words, len) = pack(head, tail);
+        // Only the words that the name fills: the reader goes by its length.
+        for (cell, word) in slot.name.iter().zip(words).take(len.div_ceil(8)) {
+            // Ordering: Relaxed, published by the store of `meta` below.
+            cell.store(word, Ordering::Relaxed);
+        }
+        // Ordering: Relaxed, published by the store of `meta` below.
+        slot.since.store(since_ms, Ordering::Relaxed);
+        let meta = (sequence << 32) | ((len as u64) << 8) | TAKEN;
+        // Ordering: Release, pairs with the first Acquire in `read`: name and time first.
+        slot.meta.store(meta, Ordering::Release);
+        Some(index)
+    }
+
+    /// Notes what the holder of the place is doing.
+    pub(crate) fn set_state(&self, index: u32, state: u8) {
+        if let Some(slot) = self.slot(index) {
+            // Ordering: Relaxed, the holder alone writes `meta` while it is taken.
+            let meta = slot.meta.load(Ordering::Relaxed);
+            debug_assert!(meta & TAKEN != 0, "invariant 1: the holder's slot is taken");
+            let meta = (meta & !(0xff << 16)) | (u64::from(state) << 16);
+            // Ordering: Release, as in `take`: a reader may see this one first.
+            slot.meta.store(meta, Ordering::Release);
+        }
+    }
+
+    /// Gives a place back.
+    pub(crate) fn give_back(&self, index: u32) {
+        let Some(slot) = self.slot(index) else { return };
+        // Ordering: Relaxed, the push below publishes it to the next holder; a reader that
+        // still sees the old `meta` reads a name that left a moment ago.
+        let meta = slot.meta.load(Ordering::Relaxed);
+        debug_assert!(meta & TAKEN != 0, "invariant 1: given back once");
+        slot.meta.store(meta & !TAKEN, Ordering::Relaxed);
+        // Ordering: Release, pairs with the Acquire fence in `read`: who sees the link in
+        // place of the time also sees that the slot is no longer taken.
+        fence(Ordering::Release);
+        // Ordering: Relaxed, checked by the compare-and-swap.
+        let mut head = self.free.load(Ordering::Relaxed);
+        loop {
+            slot.since.store(head & LOWER, Ordering::Relaxed);
+            let pushed = tag_after(head) | u64::from(index + 1);
+            // Ordering: Release, pairs with the Acquire in `pop`: the next holder sees the
+            // link and all that this one wrote.
+            match self.free.compare_exchange_weak(
+                head,
+                pushed,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Everyone who is in, as far as they held still while being read.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        // Ordering: Acquire, pairs with the Release in `grow`; an index seen has a segment.
+        let count = self.fresh.load(Ordering::Acquire);
+        (0..count)
+            .filter_map(|index| self.read(self.slot(index)?))
+            .collect()
+    }
+
+    fn read(&self, slot: &Slot) -> Option<Line> {
+        // Ordering: Acquire, pairs with the Release stores of `meta`.
+        let meta = slot.meta.load(Ordering::Acquire);
+        if meta & TAKEN == 0 {
+            return None;
+        }
+        let words: [u64; NAME_WORDS] =
+            // Ordering: Relaxed, checked by the second look at `meta`.
+            std::array::from_fn(|word| slot.name[word].load(Ordering::Relaxed));
+        let since_ms = slot.since.load(Ordering::Relaxed);
+        // Ordering: Acquire, pairs with the Release fence in `take`.
+        fence(Ordering::Acquire);
+        // Ordering: Relaxed, ordered by the fence.
+        let again = slot.meta.load(Ordering::Relaxed);
+        if again >> 32 != meta >> 32 || again & TAKEN == 0 {
+            return None;
+        }
+        let len = (meta >> 8 & 0xff) as usize;
+        let state = (meta >> 16 & 0xff) as u8;
+        Some(Line {
+            name: unpack(words, len),
+            since_ms,
+            state,
+        })
+    }
+
+    fn pop(&self) -> Option<u32> {
+        // Ordering: Acquire, pairs with the Release in `give_back`.
+        let mut head = self.free.load(Ordering::Acquire);
+        loop {
+            let index = u32::try_from(head & LOWER).ok()?.checked_sub(1)?;
+            // Ordering: Relaxed, it may already be another holder's time; then the tag has
+            // changed and the compare-and-swap fails.
+            let next = self.slot(index)?.since.load(Ordering::Relaxed) & LOWER;
+            // Ordering: Acquire on both, the same pair as above.
+            match self.free.compare_exchange_weak(
+                head,
+                tag_after(head) | next,
+                Ordering::Acquire,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Some(index),
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    fn grow(&self) -> Option<u32> {
+        // Ordering: Relaxed, this thread alone gets the index.
+        let index = self.fresh.load(Ordering::Relaxed);
+        let (segment, _) = place(index);
+        // The segment comes first, so that a reader of `fresh` finds it.
+        self.segments.get(segment)?.get_or_init(|| {
+            (0..FIRST << segment)
+                .map(|_| Slot::new())
+                .collect::<Vec<_>>()
+                .into_boxed_slice()
+        });
+        // Ordering: Release, pairs with the Acquire in `lines`.
+        match self
+            .fresh
+            .compare_exchange(index, index + 1, Ordering::Release, Ordering::Relaxed)
+        {
+            Ok(_) => Some(index),
+            // Another thread took that index; bounded by the number of threads in `take`.
+            Err(_) => self.grow(),
+        }
+    }
+
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        let (segment, offset) = place(index);
+        self.segments.get(segment)?.get()?.get(offset)
+    }
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self {
+            meta: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            name: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+/// Segment and offset of an index: segments double, so that few of them hold many.
+fn place(index: u32) -> (usize, usize) {
+    let nth = index / FIRST + 1;
+    let segment = nth.ilog2();
+    let start = FIRST * ((1 << segment) - 1);
+    (segment as usize, (index - start) as usize)
+}
+
+fn tag_after(head: u64) -> u64 {
+    (head & !LOWER).wrapping_add(LOWER + 1)
+}
+
+fn pack(head: &str, tail: &str) -> ([u64; NAME_WORDS], usize) {
+    let mut bytes = [0_u8; NAME_BYTES];
+    let mut len = 0;
+    let gap = if head.is_empty() || tail.is_empty() {
+        ""
+    } else {
+        " "
+    };
+    for part in [head, gap, tail] {
+        let room = &mut bytes[len..];
+        let copied = part.len().min(room.len());
+        room[..copied].copy_from_slice(&part.as_bytes()[..copied]);
+        len += copied;
+    }
+    if head.len() + gap.len() + tail.len() > NAME_BYTES {
+        bytes[NAME_BYTES - 3..].copy_from_slice(b"...");
+    }
+    let words = std::array::from_fn(|word| {
+        let mut eight = [0; 8];
+        eight.copy_from_slice(&bytes[word * 8..word * 8 + 8]);
+        u64::from_le_bytes(eight)
+    });
+    (words, len)
+}
+
+fn unpack(words: [u64; NAME_WORDS], len: usize) -> String {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    // A cut may fall inside a character; what is left of it shows as a question mark.
+    String::from_utf8_lossy(&bytes[..len.min(NAME_BYTES)]).into_owned()
+}
+
+const NAME_WORDS: usize = 6;
+const NAME_BYTES: usize = NAME_WORDS * 8;
+const TAKEN: u64 = 1;
+const LOWER: u64 = u32::MAX as u64;
+const SEGMENTS: usize = 22;
+#[cfg(not(lifecycle_loom))]
+const FIRST: u32 = 32;
+#[cfg(lifecycle_loom)]
+const FIRST: u32 = 1;
+
+#[cfg(all(test, not(lifecycle_loom)))]
+mod tests {
+    use super::*;
+
+    fn names(roster: &Roster) -> Vec<String> {
+        roster.lines().into_iter().map(|line| line.name).collect()
+    }
+
+    #[test]
+    fn says_who_is_in_and_since_when() {
+        let roster = Roster::new();
+        let work = roster.take("GET", "/work", 7).expect("room");
+        let job = roster.take("", "import", 9).expect("room");
+        roster.set_state(work, 2);
+        assert_eq!(
+            roster.lines(),
+            [
+                Line {
+                    name: "GET /work".into(),
+                    since_ms: 7,
+                    state: 2
+                },
+                Line {
+                    name: "import".into(),
+                    since_ms: 9,
+                    state: 0
+                },
+            ]
+        );
+        roster.give_back(work);
+        assert_eq!(names(&roster), ["import"]);
+        let again = roster.take("PUT", "/x", 11).expect("room");
+        assert_eq!(again, work, "a place is used again");
+        assert_eq!(names(&roster), ["PUT /x", "import"]);
+        roster.give_back(again);
+        roster.give_back(job);
+        assert!(roster.lines().is_empty());
+    }
+
+    #[test]
+    fn a_long_name_is_cut_and_says_so() {
+        let roster = Roster::new();
+        roster.take("GET", &"/a".repeat(100), 0);
+        roster.take("GET", &format!("/{}", "x".repeat(43)), 0);
+        let lines = names(&roster);
+        assert_eq!(lines[0].len(), 48);
+        assert!(
+            lines[0].starts_with("GET /a/a") && lines[0].ends_with("..."),
+            "{}",
+            lines[0]
+        );
+        assert!(
+            lines[1].ends_with('x') && lines[1].len() == 48,
+            "exactly full is not cut"
+        );
+        roster.take("", &"é".repeat(40), 0);
+        assert!(
+            names(&roster)[2].starts_with("éé"),
+            "a cut character harms nothing"
+        );
+    }
+
+    #[test]
+    fn holds_many_across_segments() {
+        let roster = Roster::new();
+        let places: Vec<_> = (0..1000)
+            .map(|n| roster.take("n", &n.to_string(), n).expect("room"))
+            .collect();
+        assert_eq!(roster.lines().len(), 1000);
+        for (n, line) in roster.lines().into_iter().enumerate() {
+            assert_eq!(line.name, format!("n {n}"));
+        }
+        places.into_iter().for_each(|place| roster.give_back(place));
+        assert!(roster.lines().is_empty());
+    }
+
+    #[test]
+    fn indices_fall_into_doubling_segments() {
+        assert_eq!(place(0), (0, 0));
+        assert_eq!(place(31), (0, 31));
+        assert_eq!(place(32), (1, 0));
+        assert_eq!(place(95), (1, 63));
+        assert_eq!(place(96), (2, 0));
+    }
+
+    #[test]
+    fn a_reader_never_sees_a_mixed_name_on_real_threads() {
+        let roster = Roster::new();
+        std::thread::scope(|scope| {
+            for letter in ["a", "b"] {
+                let roster = &roster;
+                scope.spawn(move || {
+                    let long = letter.repeat(40);
+                    for n in 0..20_000 {
+                        let place = roster.take("", &long, n).expect("room");
+                        roster.give_back(place);
+                    }
+                });
+            }
+            for _ in 0..2_000 {
+                for name in names(&roster) {
+                    let first = name.as_bytes()[0];
+                    assert!(name.bytes().all(|byte| byte == first), "mixed: {name}");
+                }
+            }
+        });
+        assert!(roster.lines().is_empty());
+    }
+}
+
+#[cfg(all(test, lifecycle_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+
+    /// Question: can a reader see half of one name and half of another?
+    #[test]
+    fn loom_a_reader_sees_one_whole_name() {
+        loom::model(|| {
+            let roster = Arc::new(Roster::new());
+            let first = roster.take("aaaaaaaaaaaa", "", 1).expect("room");
+            let writer = thread::spawn({
+                let roster = roster.clone();
+                move || {
+                    roster.give_back(first);
+                    roster.take("bbbbbbbbbbbb", "", 2).expect("room")
+                }
+            });
+            for line in roster.lines() {
+                let whole = matches!(
+                    (line.name.as_str(), line.since_ms),
+                    ("aaaaaaaaaaaa", 1) | ("bbbbbbbbbbbb", 2)
+                );
+                assert!(whole, "mixed: {line:?}");
+            }
+            writer.join().expect("no panic");
+        });
+    }
+
+    /// Question: can a place be given to two holders?
+    #[test]
+    fn loom_a_place_has_one_holder() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let roster = Arc::new(Roster::new());
+            let one = roster.take("x", "", 0).expect("room");
+            let two = roster.take("y", "", 0).expect("room");
+            roster.give_back(one);
+            roster.give_back(two);
+            let other = thread::spawn({
+                let roster = roster.clone();
+                move || {
+                    let place = roster.take("b", "", 0).expect("room");
+                    roster.give_back(place);
+                    roster.take("c", "", 0).expect("room")
+                }
+            });
+            let mine = roster.take("a", "", 0).expect("room");
+            let theirs = other.join().expect("no panic");
+            assert_ne!(mine, theirs);
+            assert_eq!(roster.lines().len(), 2);
+        });
+    }
+
+    /// Question: does a state noted by a new holder show that holder's name?
+    #[test]
+    fn loom_a_state_shows_with_its_name() {
+        loom::model(|| {
+            let roster = Arc::new(Roster::new());
+            let writer = thread::spawn({
+                let roster = roster.clone();
+                move || {
+                    let place = roster.take("a", "", 5).expect("room");
+                    roster.set_state(place, 1);
+                }
+            });
+            for line in roster.lines() {
+                assert_eq!((line.name.as_str(), line.since_ms), ("a", 5));
+            }
+            writer.join().expect("no panic");
+        });
+    }
+}

@@ -1,0 +1,35 @@
+//! The only file that names std's or loom's atomics.
+//!
+//! Code elsewhere imports from here, so that `--cfg lifecycle_loom` swaps every atomic
+//! of the gate and the roster for loom's. A private cfg name, because plain
+//! `--cfg loom` would also strip `tokio::signal` and `tokio::net`.
+
+#[cfg(not(lifecycle_loom))]
+pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+#[cfg(lifecycle_loom)]
+pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+/// A small number that is this thread's own, for picking a shard.
+///
+/// Numbers are given out in order of first use, so that threads fewer than shards
+/// never share one. The counter is the one static of the crate; it holds nothing of
+/// any [`Lifecycle`](crate::Lifecycle).
+pub(crate) fn thread_number() -> usize {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize as StdUsize, Ordering as StdOrdering};
+
+    static NEXT: StdUsize = StdUsize::new(0);
+    thread_local! {
+        static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    // During thread-local destruction any shard will do.
+    OWN.try_with(|own| {
+        if own.get() == usize::MAX {
+            // Ordering: Relaxed, the number publishes nothing.
+            own.set(NEXT.fetch_add(1, StdOrdering::Relaxed));
+        }
+        own.get()
+    })
+    .unwrap_or(0)
+}
