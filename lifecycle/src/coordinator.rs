@@ -1,0 +1,485 @@
+//! The async shell: runs the machine, arms its timers, starts and joins components and
+//! hooks. One task, on the control thread or, in tests, in the caller's runtime.
+//!
+//! # Invariants
+//! 1. Every wait ends at a deadline of the machine, once the cause has come.
+//! 2. Hooks begin only when every component was joined or given up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::blockers::{Blocker, Kind, Stage};
+use crate::component::{Joined, Registered, Role, Running};
+use crate::exit::ExitPolicy;
+use crate::handle::Handle;
+use crate::hook::{Hook, RunningHook};
+use crate::machine::{Action, Event, LameDuck, Machine};
+use crate::phase::Phase;
+use crate::record::Record;
+use crate::report::{Cause, End, Report};
+use crate::shared::{Shared, Timeline};
+use crate::signal::{Signal, Source};
+
+/// What the coordinator is told from outside.
+pub(crate) enum Command {
+    /// `main` has reached `run`.
+    Run(Run),
+    /// Serve the probes on this listener.
+    #[cfg(feature = "probes")]
+    Probes(std::net::TcpListener),
+}
+
+pub(crate) struct Run {
+    pub(crate) components: Vec<Registered>,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) on: runtime::Handle,
+    pub(crate) report: oneshot::Sender<Report>,
+}
+
+pub(crate) struct Coordinator {
+    shared: Arc<Shared>,
+    machine: Machine,
+    policy: ExitPolicy,
+    record: Record,
+    running: Running,
+    hooks: Vec<Hook>,
+    hook: Option<RunningHook>,
+    joining: Option<Joining>,
+    on: Option<runtime::Handle>,
+    report: Option<oneshot::Sender<Report>>,
+    ready: bool,
+    next_words: Option<Instant>,
+    begun: Arc<dyn Fn(Timeline) + Send + Sync>,
+}
+
+/// The last moments of the components, at the beginning of `Closing`.
+#[derive(Clone, Copy)]
+struct Joining {
+    abort_at: Instant,
+    give_up_at: Instant,
+    aborted: bool,
+}
+
+/// How the coordinator ended.
+pub(crate) enum Finish {
+    /// With its report.
+    Reported(Report),
+    /// By one signal too many: nobody should wait any longer.
+    Now(Report),
+}
+
+impl Coordinator {
+    /// `begun` is called once, with the deadlines, when the cause has come.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        machine: Machine,
+        policy: ExitPolicy,
+        begun: Arc<dyn Fn(Timeline) + Send + Sync>,
+    ) -> Self {
+        let record = Record::new(machine.budget());
+        Self {
+            shared,
+            machine,
+            policy,
+            record,
+            running: Running::default(),
+            hooks: Vec::new(),
+            hook: None,
+            joining: None,
+            on: None,
+            report: None,
+            ready: false,
+            next_words: None,
+            begun,
+        }
+    }
+
+    /// Runs from the start to the report.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: dropped half-way, nobody tells the components any more.
+    pub(crate) async fn drive(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        signals: &mut Source,
+    ) -> Finish {
+        #[cfg(feature = "probes")]
+        let mut probes = crate::probe::Server::new(Arc::clone(&self.shared));
+        let mut open = true;
+        while self.machine.phase() < Phase::Stopped {
+            let shutting_down = self.machine.phase().is_shutting_down();
+            let ended = open_ended(&self.on, open);
+            let all_joined = self.running.is_empty();
+            let idle =
+                shutting_down && ended && all_joined && self.machine.phase() < Phase::Closing;
+            let wake_at = self.wake_at();
+            let finish = tokio::select! {
+                biased;
+                signal = signals.next() => self.on_signal(signal),
+                cause = self.shared.requested(), if !shutting_down => {
+                    self.begin(cause);
+                    None
+                }
+                command = commands.recv(), if open => {
+                    match command {
+                        Some(Command::Run(run)) => self.start(run),
+                        #[cfg(feature = "probes")]
+                        Some(Command::Probes(listener)) => probes.serve(listener),
+                        None => {
+                            open = false;
+                            if matches!(signals, Source::Never) {
+                                // Nobody is left who could ask.
+                                self.begin(Cause::Requested { reason: "dropped".to_owned() });
+                            }
+                        }
+                    }
+                    None
+                }
+                joined = self.running.next(), if !all_joined => {
+                    if let Some(joined) = joined {
+                        self.on_joined(joined);
+                    }
+                    None
+                }
+                () = self.shared.drained(), if idle => {
+                    self.take(Event::Idle)
+                }
+                end = running_end(&mut self.hook), if self.hook.is_some() => {
+                    self.on_hook(end);
+                    None
+                }
+                () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {
+                    self.on_time()
+                }
+            };
+            if finish.is_none() {
+                self.close_further();
+            }
+            if let Some(signal) = finish {
+                self.record.forced_by(signal);
+                return Finish::Now(self.finish());
+            }
+        }
+        #[cfg(feature = "probes")]
+        drop(probes);
+        Finish::Reported(self.finish())
+    }
+
+    /// After the end: waits for a signal that is not just a repeat of the last.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn one_more_signal(&mut self, signals: &mut Source) -> Signal {
+        loop {
+            let signal = signals.next().await;
+            if let Some(signal) = self.on_signal(signal) {
+                return signal;
+            }
+        }
+    }
+
+    pub(crate) fn exit_by(&self) -> Instant {
+        let cause_at = self
+            .shared
+            .timeline()
+            .map_or_else(Instant::now, |line| line.cause_at);
+        cause_at + self.machine.budget().exit_by
+    }
+
+    pub(crate) fn policy(&self) -> &ExitPolicy {
+        &self.policy
+    }
+
+    fn start(&mut self, run: Run) {
+        let Run {
+            components,
+            hooks,
+            on,
+            report,
+        } = run;
+        for component in components {
+            let handle = Handle::new(Arc::clone(&self.shared));
+            self.running
+                .start(component, handle, self.shared.clock(), &on);
+        }
+        self.hooks = hooks;
+        self.on = Some(on);
+        self.report = Some(report);
+        self.take(Event::Started);
+    }
+
+    fn on_signal(&mut self, signal: Signal) -> Option<Signal> {
+        let lame_duck = if signal == Signal::Interrupt && on_a_terminal() {
+            LameDuck::Skip
+        } else {
+            self.lame_duck()
+        };
+        self.record.cause(Cause::Signal(signal));
+        self.take(Event::Signalled(signal, lame_duck))
+    }
+
+    fn begin(&mut self, cause: Cause) {
+        self.record.cause(cause);
+        let lame_duck = self.lame_duck();
+        self.take(Event::Requested(lame_duck));
+    }
+
+    fn lame_duck(&self) -> LameDuck {
+        let serves = self.running.serves() || self.shared.is_listening();
+        if serves {
+            LameDuck::Serve
+        } else {
+            LameDuck::Skip
+        }
+    }
+
+    fn on_joined(&mut self, joined: Joined) {
+        let died = !self.machine.phase().is_shutting_down();
+        let cause = died.then(|| joined.cause());
+        let served = joined.role == Role::Server;
+        self.note_end(joined);
+        if let Some(cause) = cause {
+            self.begin(cause);
+        } else if served && self.lame_duck() == LameDuck::Skip {
+            self.take(Event::Unserved);
+        }
+    }
+
+    fn note_end(&mut self, joined: Joined) {
+        self.record.component(
+            joined,
+            self.shared.since_cause(),
+            self.shared.clock().now_ms(),
+        );
+    }
+
+    /// What is due at this moment: a phase's end, the components' last moment, words.
+    fn on_time(&mut self) -> Option<Signal> {
+        if let Some(joining) = &mut self.joining {
+            let now = Instant::now();
+            if now >= joining.give_up_at {
+                for joined in self.running.give_up() {
+                    self.note_end(joined);
+                }
+            } else if now >= joining.abort_at {
+                joining.aborted = true;
+                self.running.abort(|_| true);
+            }
+        }
+        let finish = self.take(Event::Tick);
+        if self.next_words.is_some_and(|at| Instant::now() >= at) {
+            self.next_words = Some(Instant::now() + WORDS_EVERY);
+            let left = self
+                .machine
+                .budget()
+                .drain_ends
+                .saturating_sub(self.shared.since_cause());
+            crate::telemetry::waiting(&self.blockers(), left);
+        }
+        finish
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let cause_at = self.shared.timeline()?.cause_at;
+        let phase_ends = self.machine.phase_ends().map(|ends| cause_at + ends);
+        let readiness = self.shared.readiness().changes_at().map(|at| cause_at + at);
+        let readiness = readiness.filter(|_| self.ready && self.machine.phase() == Phase::LameDuck);
+        let joining = self.joining.filter(|_| !self.running.is_empty());
+        let joining = joining.map(|j| if j.aborted { j.give_up_at } else { j.abort_at });
+        [phase_ends, readiness, joining, self.next_words]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn take(&mut self, event: Event) -> Option<Signal> {
+        let at = self.shared.since_cause();
+        let mut exit = None;
+        for action in self.machine.on(event, at) {
+            match action {
+                Action::Begin => self.on_begin(),
+                Action::Enter(phase) => self.on_enter(phase),
+                Action::Cut(phase) => self.on_cut(phase),
+                Action::ExitNow(signal) => exit = Some(signal),
+            }
+        }
+        // A force moves the deadlines; handles and the report show them as they are.
+        let budget = self.machine.budget();
+        if let Some(timeline) = self.shared.timeline().filter(|line| line.budget != budget) {
+            let timeline = Timeline { budget, ..timeline };
+            self.shared.set_timeline(timeline);
+            (self.begun)(timeline);
+        }
+        if let Some(signal) = self.machine.forced_by() {
+            self.record.forced_by(signal);
+        }
+        let ready = self.shared.is_ready();
+        if ready != self.ready {
+            self.ready = ready;
+            crate::telemetry::readiness_changed(ready);
+        }
+        exit
+    }
+
+    fn on_begin(&mut self) {
+        let timeline = Timeline {
+            cause_at: Instant::now(),
+            budget: self.machine.budget(),
+        };
+        self.shared.set_timeline(timeline);
+        (self.begun)(timeline);
+        self.record.begin(self.shared.in_flight());
+    }
+
+    fn on_enter(&mut self, phase: Phase) {
+        let at = self.shared.since_cause();
+        self.shared.enter(phase);
+        crate::telemetry::phase_entered(phase, at);
+        if phase.is_shutting_down() {
+            self.record.phase(phase, at, self.machine.phase_ends());
+        }
+        match phase {
+            Phase::Draining => self.next_words = Some(Instant::now() + WORDS_EVERY),
+            Phase::Cancelling => self.next_words = None,
+            Phase::Closing => {
+                self.next_words = None;
+                self.shared.close_gates();
+                self.begin_joining();
+            }
+            _ => {}
+        }
+    }
+
+    fn on_cut(&mut self, phase: Phase) {
+        let at = self.shared.since_cause();
+        self.record.cut(phase, at, self.blockers());
+        if phase == Phase::Closing {
+            if let Some(mut hook) = self.hook.take() {
+                let end = hook.give_up();
+                self.record.hook(hook.name, end, at, hook.since.elapsed());
+            }
+            for hook in self.hooks.drain(..).rev() {
+                self.record.hook(hook.name, End::NotRun, at, Duration::ZERO);
+            }
+            for joined in self.running.give_up() {
+                self.note_end(joined);
+            }
+        }
+    }
+
+    /// Gives the components their last moments: tasks are dropped at once, servers and
+    /// workers end by themselves, within a fifth of what is left.
+    fn begin_joining(&mut self) {
+        let now = Instant::now();
+        let left = self
+            .machine
+            .budget()
+            .exit_by
+            .saturating_sub(self.shared.since_cause());
+        self.running.abort(|role| role == Role::Task);
+        self.joining = Some(Joining {
+            abort_at: now + left / 10,
+            give_up_at: now + left / 5,
+            aborted: false,
+        });
+    }
+
+    fn on_hook(&mut self, end: End) {
+        let at = self.shared.since_cause();
+        if let Some(hook) = self.hook.take() {
+            if end == End::Aborted {
+                self.record
+                    .cut(Phase::Closing, at, vec![hook_blocker(&hook)]);
+            }
+            self.record.hook(hook.name, end, at, hook.since.elapsed());
+        }
+    }
+
+    /// In `Closing`, with the components joined: the next hook, or the end.
+    fn close_further(&mut self) {
+        if self.machine.phase() != Phase::Closing || !self.running.is_empty() || self.hook.is_some()
+        {
+            return;
+        }
+        let left = self
+            .machine
+            .budget()
+            .exit_by
+            .saturating_sub(self.shared.since_cause());
+        // Reverse order: what was opened last is closed first.
+        match (self.hooks.pop(), &self.on) {
+            (Some(hook), Some(on)) => self.hook = Some(hook.start(left, self.hooks.len(), on)),
+            _ => {
+                self.take(Event::Closed);
+            }
+        }
+    }
+
+    fn blockers(&self) -> Vec<Blocker> {
+        let now_ms = self.shared.clock().now_ms();
+        let mut blockers = self.shared.blockers();
+        blockers.extend(self.running.blockers(now_ms));
+        blockers.extend(self.hook.as_ref().map(hook_blocker));
+        if self.on.is_none() {
+            let age = Duration::from_millis(now_ms);
+            let name = "main has not reached run".to_owned();
+            blockers.push(Blocker {
+                kind: Kind::Startup,
+                name,
+                age,
+                stage: Stage::Working,
+            });
+        }
+        blockers
+    }
+
+    fn finish(&mut self) -> Report {
+        let told = self.record.finish(
+            self.machine.budget(),
+            self.shared.since_cause(),
+            self.shared.notes(),
+        );
+        let report = Report::new(told, &self.policy);
+        crate::telemetry::completed(&report);
+        if let Some(waiting) = self.report.take() {
+            // Nobody waiting is not an error: `run` may have been dropped.
+            drop(waiting.send(report.clone()));
+        }
+        report
+    }
+}
+
+/// Whether nothing more can come from `main`: it has reached `run`, or has dropped its
+/// `Lifecycle` and never will.
+fn open_ended(on: &Option<runtime::Handle>, open: bool) -> bool {
+    on.is_some() || !open
+}
+
+async fn running_end(hook: &mut Option<RunningHook>) -> End {
+    match hook {
+        Some(hook) => hook.end().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn hook_blocker(hook: &RunningHook) -> Blocker {
+    let (name, age) = (hook.name.clone(), hook.since.elapsed());
+    Blocker {
+        kind: Kind::Hook,
+        name,
+        age,
+        stage: Stage::Working,
+    }
+}
+
+fn on_a_terminal() -> bool {
+    use std::io::IsTerminal;
+    std::io::stderr().is_terminal()
+}
+
+/// How often a drain says what it waits for.
+const WORDS_EVERY: Duration = Duration::from_secs(5);

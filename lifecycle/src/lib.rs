@@ -1,0 +1,102 @@
+//! Stops a service without losing anything: phases on one clock, signals, deadlines,
+//! probes, and a report of what happened.
+//!
+//! ```text
+//! Starting -> Running -> LameDuck -> Draining -> Cancelling -> Closing -> Stopped
+//!             readiness may      listeners closed,   hard stop:     hooks, in
+//!             fail; still        work in flight      cancel, join,  reverse order
+//!             accepting          finishes            return jobs
+//! T+0 cause ........ T+lame_duck ............. T+drain_ends ..... T+cancel_ends .. T+exit_by
+//! ```
+//!
+//! Every deadline is computed once, at the cause, from one grace period ([`Budget`]); a
+//! phase that ends early gives what is left to the next; nothing waits without a deadline.
+//! Signals, the clock and the probes live on a thread of their own, so that a blocked
+//! application runtime can neither hide a SIGTERM nor outlive the deadline.
+//!
+//! # Quick start
+//!
+//! Make a [`Lifecycle`] in the first line of `main`, register components and close hooks,
+//! [`run`](Lifecycle::run) it and return the [`Report`]. The crate `lifecycle-tower` has
+//! the component that serves HTTP.
+//!
+//! ```no_run
+//! use lifecycle::{Lifecycle, Report};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<Report, Box<dyn std::error::Error>> {
+//!     let mut life = Lifecycle::from_env()?; // signals are caught from here on
+//!     life.serve_probes().await?;
+//!     let handle = life.handle();
+//!     life.spawn("poller", async move {
+//!         while handle.phase() < lifecycle::Phase::Draining {
+//!             tokio::select! {
+//!                 () = handle.draining() => {}
+//!                 () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+//!             }
+//!         }
+//!     });
+//!     Ok(life.run().await?)
+//! }
+//! ```
+//!
+//! # Exit codes
+//!
+//! The first that applies: 128 + n when a further signal n forced the stop; 1 when a
+//! component failed; 3 when the deadline cut work; 0. [`ExitPolicy`] changes them.
+//!
+//! # What wakes an idle process
+//!
+//! Nothing: no ticker runs before a shutdown. Probe requests and signals are served as
+//! they come.
+//!
+//! # Words
+//!
+//! *Cause*: why the shutdown began. *Lame duck*: still serving, so that balancers can
+//! leave. *Drain*: nothing new, what is in flight finishes. *Hard stop*: what is left is
+//! cancelled. *Grace period*: from the platform's signal to its SIGKILL. *In flight*:
+//! admitted and not finished, a response's body included. *Blocker*: something in flight,
+//! by name and age.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![doc(test(attr(deny(warnings))))]
+
+mod blockers;
+mod budget;
+mod clock;
+mod component;
+mod control;
+mod coordinator;
+mod env;
+mod error;
+mod exit;
+mod gate;
+mod handle;
+mod hook;
+mod in_flight;
+mod lifecycle;
+mod machine;
+mod phase;
+#[cfg(feature = "probes")]
+mod probe;
+mod readiness;
+mod record;
+mod report;
+mod roster;
+mod shared;
+mod signal;
+mod sync;
+mod telemetry;
+
+pub use blockers::{Blocker, Kind, Stage};
+pub use budget::Budget;
+pub use component::{Component, Outcome, Role};
+pub use control::ForcedExit;
+pub use error::{BoxError, BudgetError, ProbeError, Refused, RunError, StartError};
+pub use exit::{ExitPolicy, ExitReason};
+pub use handle::{Handle, Reached};
+pub use in_flight::{Gate, InFlight};
+pub use lifecycle::{Builder, Lifecycle};
+pub use phase::Phase;
+pub use readiness::ReadinessPolicy;
+pub use report::{Cause, Cut, End, Ended, Note, PhaseTime, Report};
+pub use signal::Signal;

@@ -1,0 +1,210 @@
+//! What the coordinator, its handles and the probes share: the phase, the gates, notes.
+//!
+//! Not here: who decides (`machine`), who drives (`coordinator`).
+//!
+//! # Invariants
+//! 1. The phase is stored before its waiters are woken, and never goes back.
+//! 2. Only the coordinator writes phase and timeline.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::blockers::{Blocker, Kind};
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::in_flight::Gate;
+use crate::phase::Phase;
+use crate::readiness::ReadinessPolicy;
+use crate::report::{Cause, Note};
+use crate::sync::{AtomicU8, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    phase: AtomicU8,
+    /// One per phase, so that nobody is woken for a phase that it does not wait for.
+    reached: [Arc<Notify>; Phase::ALL.len()],
+    /// The cause's time and the deadlines after it.
+    timeline: Mutex<Option<Timeline>>,
+    request: Mutex<Option<Cause>>,
+    requested: Notify,
+    gates: Mutex<Vec<Gate>>,
+    work: Gate,
+    listening: AtomicU8,
+    notes: Mutex<Vec<Note>>,
+    readiness: ReadinessPolicy,
+    clock: Clock,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeline {
+    pub(crate) cause_at: Instant,
+    pub(crate) budget: Budget,
+}
+
+impl Shared {
+    pub(crate) fn new(clock: Clock, readiness: ReadinessPolicy) -> Self {
+        let work = Gate::new(Kind::Work, clock);
+        Self {
+            phase: AtomicU8::new(Phase::Starting as u8),
+            reached: std::array::from_fn(|_| Arc::new(Notify::new())),
+            timeline: Mutex::new(None),
+            request: Mutex::new(None),
+            requested: Notify::new(),
+            gates: Mutex::new(vec![work.clone()]),
+            work,
+            listening: AtomicU8::new(0),
+            notes: Mutex::new(Vec::new()),
+            readiness,
+            clock,
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        // Ordering: Acquire, pairs with the Release in `enter`: who sees a phase sees the
+        // timeline that was set before it.
+        Phase::from_number(self.phase.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        debug_assert!(phase > self.phase(), "invariant 1");
+        // Ordering: Release, pairs with the Acquire in `phase`.
+        self.phase.store(phase as u8, Ordering::Release);
+        // Those who wait for a phase that was passed over are woken too.
+        for waiters in &self.reached[..=phase as usize] {
+            waiters.notify_waiters();
+        }
+    }
+
+    pub(crate) fn waiters(&self, phase: Phase) -> Arc<Notify> {
+        Arc::clone(&self.reached[phase as usize])
+    }
+
+    pub(crate) fn timeline(&self) -> Option<Timeline> {
+        *locked(&self.timeline)
+    }
+
+    pub(crate) fn set_timeline(&self, timeline: Timeline) {
+        *locked(&self.timeline) = Some(timeline);
+    }
+
+    pub(crate) fn since_cause(&self) -> Duration {
+        self.timeline()
+            .map_or(Duration::ZERO, |timeline| timeline.cause_at.elapsed())
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.readiness.allows(self.phase(), self.since_cause())
+    }
+
+    pub(crate) fn readiness(&self) -> ReadinessPolicy {
+        self.readiness
+    }
+
+    /// Asks for a shutdown; the first to ask gives the cause.
+    pub(crate) fn request(&self, cause: Cause) {
+        locked(&self.request).get_or_insert(cause);
+        self.requested.notify_one();
+    }
+
+    /// Waits until a shutdown was asked for.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the request stays.
+    pub(crate) async fn requested(&self) -> Cause {
+        loop {
+            let woken = self.requested.notified();
+            if let Some(cause) = locked(&self.request).clone() {
+                return cause;
+            }
+            woken.await;
+        }
+    }
+
+    pub(crate) fn work(&self) -> &Gate {
+        &self.work
+    }
+
+    pub(crate) fn add_gate(&self, kind: Kind) -> Gate {
+        let gate = Gate::new(kind, self.clock);
+        locked(&self.gates).push(gate.clone());
+        gate
+    }
+
+    pub(crate) fn close_gates(&self) {
+        locked(&self.gates).iter().for_each(Gate::close);
+    }
+
+    /// Waits until all gates are closed and empty, those added meanwhile too.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: call again to keep waiting.
+    pub(crate) async fn drained(&self) {
+        let mut seen = 0;
+        loop {
+            let Some(gate) = locked(&self.gates).get(seen).cloned() else {
+                return;
+            };
+            gate.close();
+            gate.drained().await;
+            seen += 1;
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        let gates = locked(&self.gates);
+        // A request's connection is not a second thing in flight.
+        let counted = gates
+            .iter()
+            .filter(|gate| gate.inner().kind() != Kind::Connection);
+        counted.map(|gate| gate.inner().in_flight()).sum()
+    }
+
+    pub(crate) fn blockers(&self) -> Vec<Blocker> {
+        let gates = locked(&self.gates).clone();
+        let mut all: Vec<_> = gates
+            .iter()
+            .flat_map(|gate| gate.inner().blockers())
+            .collect();
+        all.sort_by_key(|blocker| std::cmp::Reverse(blocker.age));
+        all
+    }
+
+    pub(crate) fn set_listening(&self) {
+        // Ordering: Relaxed, a hint that publishes nothing.
+        self.listening.store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        // Ordering: Relaxed, as above.
+        self.listening.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn note(&self, text: String) {
+        let mut notes = locked(&self.notes);
+        if notes.len() < NOTES_MOST {
+            notes.push(Note {
+                at: self.since_cause(),
+                text,
+            });
+        }
+    }
+
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        locked(&self.notes).clone()
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+}
+
+/// A poisoned lock holds values that are whole: nothing here panics halfway.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A report is for people: beyond this many notes nobody reads.
+const NOTES_MOST: usize = 100;

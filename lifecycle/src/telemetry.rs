@@ -1,0 +1,135 @@
+//! Every event of the crate in one place: names and fields are a promise.
+//!
+//! The name is both the event's metadata name and its message, since many subscribers
+//! print only the message. INFO; WARN when something was cut. Never ERROR for an
+//! ordinary signal: nobody should be woken by a deploy.
+
+use std::time::Duration;
+
+use crate::blockers::{Blocker, listed};
+use crate::budget::Budget;
+use crate::phase::Phase;
+use crate::report::{Cause, Ended, Report};
+
+pub(crate) fn configured(budget: &Budget, source: &str, readiness: &str) {
+    tracing::info!(
+        name: "lifecycle.configured",
+        target: TARGET,
+        grace_ms = ms(budget.grace),
+        grace_source = source,
+        lame_duck_ms = ms(budget.lame_duck_ends),
+        drain_until_ms = ms(budget.drain_ends),
+        exit_by_ms = ms(budget.exit_by),
+        readiness,
+        "lifecycle.configured"
+    );
+}
+
+pub(crate) fn initiated(cause: &Cause, grace: Duration, in_flight: usize) {
+    tracing::info!(
+        name: "shutdown.initiated",
+        target: TARGET,
+        cause = %cause,
+        grace_ms = ms(grace),
+        in_flight,
+        "shutdown.initiated"
+    );
+}
+
+pub(crate) fn phase_entered(phase: Phase, since_cause: Duration) {
+    tracing::debug!(
+        name: "phase.entered",
+        target: TARGET,
+        phase = phase.name(),
+        since_cause_ms = ms(since_cause),
+        "phase.entered"
+    );
+}
+
+pub(crate) fn readiness_changed(ready: bool) {
+    let (from, to) = if ready {
+        ("not ready", "ready")
+    } else {
+        ("ready", "not ready")
+    };
+    tracing::info!(name: "readiness.changed", target: TARGET, from, to, "readiness.changed");
+}
+
+pub(crate) fn waiting(blockers: &[Blocker], left: Duration) {
+    tracing::info!(
+        name: "drain.waiting",
+        target: TARGET,
+        count = blockers.len(),
+        remaining = listed(blockers),
+        left_ms = ms(left),
+        "drain.waiting"
+    );
+}
+
+pub(crate) fn drained(duration: Duration) {
+    tracing::info!(
+        name: "drain.completed",
+        target: TARGET,
+        duration_ms = ms(duration),
+        "drain.completed"
+    );
+}
+
+pub(crate) fn cut(phase: Phase, blockers: &[Blocker]) {
+    tracing::warn!(
+        name: "drain.cut",
+        target: TARGET,
+        phase = phase.name(),
+        count = blockers.len(),
+        remaining = listed(blockers),
+        "drain.cut"
+    );
+}
+
+pub(crate) fn component_ended(ended: &Ended) {
+    let (component, end) = (&ended.name, ended.end.to_string());
+    if ended.end.is_failure() {
+        tracing::warn!(name: "component.ended", target: TARGET, component, end, "component.ended");
+    } else {
+        tracing::debug!(name: "component.ended", target: TARGET, component, end, "component.ended");
+    }
+}
+
+pub(crate) fn hook_finished(ended: &Ended) {
+    let (hook, end, took_ms) = (&ended.name, ended.end.to_string(), ms(ended.took));
+    if ended.end == crate::report::End::Finished {
+        tracing::info!(name: "hook.finished", target: TARGET, hook, end, took_ms, "hook.finished");
+    } else {
+        tracing::warn!(name: "hook.finished", target: TARGET, hook, end, took_ms, "hook.finished");
+    }
+}
+
+pub(crate) fn completed(report: &Report) {
+    let (duration_ms, exit_code) = (ms(report.took()), report.exit_code());
+    let reason = report.exit_reason().to_string();
+    if report.cuts().is_empty() {
+        tracing::info!(
+            name: "shutdown.completed",
+            target: TARGET,
+            duration_ms,
+            exit_code,
+            reason,
+            "shutdown.completed"
+        );
+    } else {
+        tracing::warn!(
+            name: "shutdown.completed",
+            target: TARGET,
+            duration_ms,
+            exit_code,
+            reason,
+            "shutdown.completed"
+        );
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+const TARGET: &str = "lifecycle";
