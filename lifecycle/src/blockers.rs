@@ -7,11 +7,7 @@ use std::time::Duration;
 
 /// What kind of thing is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Kind {
     /// A component that has not returned.
@@ -32,11 +28,7 @@ pub enum Kind {
 
 /// How far a request in flight has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Stage {
     /// At work: no response yet.
@@ -106,13 +98,7 @@ impl fmt::Display for Kind {
 impl fmt::Display for Blocker {
     /// `request GET /orders (3.2s, sending)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} ({:.1}s",
-            self.kind,
-            self.name,
-            self.age.as_secs_f64()
-        )?;
+        write!(f, "{} {} ({:.1}s", self.kind, self.name, self.age.as_secs_f64())?;
         match self.stage {
             Stage::Working => f.write_str(")"),
             Stage::Sending => f.write_str(", sending)"),
@@ -123,12 +109,8 @@ impl fmt::Display for Blocker {
 
 /// A list for a log line: the oldest ten by name, the rest as a number.
 pub(crate) fn listed(blockers: &[Blocker]) -> String {
-    let mut text = blockers
-        .iter()
-        .take(LISTED)
-        .map(Blocker::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut text =
+        blockers.iter().take(LISTED).map(Blocker::to_string).collect::<Vec<_>>().join(", ");
     if let Some(more) = blockers.len().checked_sub(LISTED).filter(|more| *more > 0) {
         text.push_str(&format!(" and {more} more"));
     }
@@ -142,31 +124,18 @@ mod tests {
     use super::*;
 
     fn blocker(name: &str, stage: Stage) -> Blocker {
-        Blocker {
-            kind: Kind::Request,
-            name: name.into(),
-            age: Duration::from_millis(3_210),
-            stage,
-        }
+        Blocker { kind: Kind::Request, name: name.into(), age: Duration::from_millis(3_210), stage }
     }
 
     #[test]
     fn reads_as_a_phrase() {
-        assert_eq!(
-            blocker("GET /a", Stage::Working).to_string(),
-            "request GET /a (3.2s)"
-        );
-        assert_eq!(
-            blocker("GET /a", Stage::Sending).to_string(),
-            "request GET /a (3.2s, sending)"
-        );
+        assert_eq!(blocker("GET /a", Stage::Working).to_string(), "request GET /a (3.2s)");
+        assert_eq!(blocker("GET /a", Stage::Sending).to_string(), "request GET /a (3.2s, sending)");
     }
 
     #[test]
     fn a_long_list_ends_in_a_number() {
-        let many: Vec<_> = (0..12)
-            .map(|n| blocker(&n.to_string(), Stage::Working))
-            .collect();
+        let many: Vec<_> = (0..12).map(|n| blocker(&n.to_string(), Stage::Working)).collect();
         let text = listed(&many);
         assert!(text.ends_with("request 9 (3.2s) and 2 more"), "{text}");
         assert_eq!(listed(&many[..10]).matches("request").count(), 10);

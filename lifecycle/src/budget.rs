@@ -52,30 +52,18 @@ pub struct Budget {
 
 impl Budget {
     pub(crate) fn split(grace: Grace) -> Result<Self, BudgetError> {
-        let Grace {
-            period,
-            pre_stop,
-            lame_duck,
-        } = grace;
+        let Grace { period, pre_stop, lame_duck } = grace;
         let left = period
             .checked_sub(pre_stop)
             .filter(|left| !left.is_zero())
-            .ok_or(BudgetError::PreStopTakesAll {
-                grace: period,
-                pre_stop,
-            })?;
+            .ok_or(BudgetError::PreStopTakesAll { grace: period, pre_stop })?;
         let margin = share(left, 20, MARGIN);
         let reserve = share(left, 10, RESERVE);
         let window = share(left, 20, WINDOW);
         let drain_ends = left
             .checked_sub(margin + reserve + window)
             .filter(|drain| !drain.is_zero())
-            .ok_or(BudgetError::TooShort {
-                grace: left,
-                margin,
-                reserve,
-                window,
-            })?;
+            .ok_or(BudgetError::TooShort { grace: left, margin, reserve, window })?;
         let lame_duck_ends = match lame_duck {
             None => (left / 6).min(LAME_DUCK_MOST).min(drain_ends / 2),
             Some(set) if set < drain_ends => set,
@@ -92,26 +80,14 @@ impl Budget {
         };
         let cancel_ends = drain_ends + window;
         let exit_by = cancel_ends + reserve;
-        debug_assert!(
-            lame_duck_ends < drain_ends && drain_ends < cancel_ends,
-            "invariant 1"
-        );
+        debug_assert!(lame_duck_ends < drain_ends && drain_ends < cancel_ends, "invariant 1");
         debug_assert!(cancel_ends < exit_by && exit_by < left, "invariant 1");
-        Ok(Self {
-            grace: left,
-            lame_duck_ends,
-            drain_ends,
-            cancel_ends,
-            exit_by,
-        })
+        Ok(Self { grace: left, lame_duck_ends, drain_ends, cancel_ends, exit_by })
     }
 
     /// The same budget without a lame duck: the drain begins at the cause.
     pub(crate) fn without_lame_duck(self) -> Self {
-        Self {
-            lame_duck_ends: Duration::ZERO,
-            ..self
-        }
+        Self { lame_duck_ends: Duration::ZERO, ..self }
     }
 
     /// What is left when a further signal forces the end at `now`: 250 ms for the
@@ -120,22 +96,13 @@ impl Budget {
         let exit_by = self.exit_by.min(now + FORCED_WINDOW + FORCED_CLOSING);
         let cancel_ends = self.cancel_ends.min(now + FORCED_WINDOW);
         let drain_ends = self.drain_ends.min(now);
-        Self {
-            drain_ends,
-            cancel_ends,
-            exit_by,
-            ..self
-        }
+        Self { drain_ends, cancel_ends, exit_by, ..self }
     }
 }
 
 impl Default for Grace {
     fn default() -> Self {
-        Self {
-            period: GRACE_DEFAULT,
-            pre_stop: Duration::ZERO,
-            lame_duck: None,
-        }
+        Self { period: GRACE_DEFAULT, pre_stop: Duration::ZERO, lame_duck: None }
     }
 }
 
@@ -159,10 +126,7 @@ mod tests {
     use super::*;
 
     fn grace(ms: u64) -> Grace {
-        Grace {
-            period: Duration::from_millis(ms),
-            ..Grace::default()
-        }
+        Grace { period: Duration::from_millis(ms), ..Grace::default() }
     }
 
     fn hundredths(at: Duration) -> u128 {
@@ -191,67 +155,36 @@ mod tests {
             let budget = Budget::split(grace(ms)).expect("within bounds");
             assert!(budget.lame_duck_ends < budget.drain_ends, "{ms} ms");
             assert!(budget.exit_by < budget.grace, "{ms} ms");
-            assert!(
-                budget.grace - budget.exit_by >= Duration::from_millis(250),
-                "{ms} ms"
-            );
+            assert!(budget.grace - budget.exit_by >= Duration::from_millis(250), "{ms} ms");
         }
     }
 
     #[test]
     fn pre_stop_comes_off_the_grace_first() {
-        let with = Grace {
-            pre_stop: Duration::from_secs(20),
-            ..grace(30_000)
-        };
+        let with = Grace { pre_stop: Duration::from_secs(20), ..grace(30_000) };
         assert_eq!(Budget::split(with), Budget::split(grace(10_000)));
     }
 
     #[test]
     fn a_set_lame_duck_is_exact() {
-        let set = Grace {
-            lame_duck: Some(Duration::from_secs(20)),
-            ..grace(30_000)
-        };
+        let set = Grace { lame_duck: Some(Duration::from_secs(20)), ..grace(30_000) };
         let budget = Budget::split(set).expect("20 s fit before 24.5 s");
         assert_eq!(budget.lame_duck_ends, Duration::from_secs(20));
-        let zero = Grace {
-            lame_duck: Some(Duration::ZERO),
-            ..grace(30_000)
-        };
-        assert_eq!(
-            Budget::split(zero).expect("none").lame_duck_ends,
-            Duration::ZERO
-        );
+        let zero = Grace { lame_duck: Some(Duration::ZERO), ..grace(30_000) };
+        assert_eq!(Budget::split(zero).expect("none").lame_duck_ends, Duration::ZERO);
     }
 
     #[test]
     fn contradictions_are_refused_with_their_arithmetic() {
-        let long = Grace {
-            lame_duck: Some(Duration::from_secs(8)),
-            ..grace(10_000)
-        };
+        let long = Grace { lame_duck: Some(Duration::from_secs(8)), ..grace(10_000) };
         let said = Budget::split(long).expect_err("8 s do not fit").to_string();
-        assert!(
-            said.contains("8s") && said.contains("10s") && said.contains("500ms"),
-            "{said}"
-        );
+        assert!(said.contains("8s") && said.contains("10s") && said.contains("500ms"), "{said}");
 
-        let short = Budget::split(grace(850))
-            .expect_err("nothing left to drain")
-            .to_string();
-        assert!(
-            short.contains("850ms") && short.contains("250ms"),
-            "{short}"
-        );
+        let short = Budget::split(grace(850)).expect_err("nothing left to drain").to_string();
+        assert!(short.contains("850ms") && short.contains("250ms"), "{short}");
 
-        let eaten = Grace {
-            pre_stop: Duration::from_secs(30),
-            ..grace(30_000)
-        };
-        let said = Budget::split(eaten)
-            .expect_err("preStop takes all")
-            .to_string();
+        let eaten = Grace { pre_stop: Duration::from_secs(30), ..grace(30_000) };
+        let said = Budget::split(eaten).expect_err("preStop takes all").to_string();
         assert!(said.contains("30s"), "{said}");
     }
 

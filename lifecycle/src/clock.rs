@@ -14,15 +14,11 @@ pub(crate) enum Clock {
 
 impl Clock {
     pub(crate) fn coarse() -> Self {
-        Self::Coarse {
-            start_ms: coarse_ms(),
-        }
+        Self::Coarse { start_ms: coarse_ms() }
     }
 
     pub(crate) fn tokio() -> Self {
-        Self::Tokio {
-            start: Instant::now(),
-        }
+        Self::Tokio { start: Instant::now() }
     }
 
     /// Milliseconds since this clock was made.

@@ -132,11 +132,7 @@ pub(crate) struct Joined {
 impl Registered {
     pub(crate) fn new(name: String, component: impl Component) -> Self {
         let role = component.role();
-        Self {
-            name,
-            role,
-            start: Box::new(move |handle| Box::pin(component.run(handle))),
-        }
+        Self { name, role, start: Box::new(move |handle| Box::pin(component.run(handle))) }
     }
 }
 
@@ -152,13 +148,7 @@ impl Running {
         // The future is made on its own runtime: making it may already need one.
         let task = async move { start(handle).await };
         let abort = self.tasks.spawn_on(task, on);
-        self.members.push(Member {
-            id: abort.id(),
-            name,
-            role,
-            since_ms: clock.now_ms(),
-            abort,
-        });
+        self.members.push(Member { id: abort.id(), name, role, since_ms: clock.now_ms(), abort });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -166,9 +156,7 @@ impl Running {
     }
 
     pub(crate) fn serves(&self) -> bool {
-        self.members
-            .iter()
-            .any(|member| member.role == Role::Server)
+        self.members.iter().any(|member| member.role == Role::Server)
     }
 
     /// The next component to end; `None` when all have.
@@ -194,31 +182,20 @@ impl Running {
 
     /// Those that are themselves what the drain waits for.
     pub(crate) fn blockers(&self, now_ms: u64) -> Vec<Blocker> {
-        let tasks = self
-            .members
-            .iter()
-            .filter(|member| member.role == Role::Task);
+        let tasks = self.members.iter().filter(|member| member.role == Role::Task);
         tasks.map(|member| member.blocker(now_ms)).collect()
     }
 
     /// Gives up on those that are left.
     pub(crate) fn give_up(&mut self) -> Vec<Joined> {
         self.tasks.detach_all();
-        self.members
-            .drain(..)
-            .map(|member| member.joined(End::NotJoined))
-            .collect()
+        self.members.drain(..).map(|member| member.joined(End::NotJoined)).collect()
     }
 }
 
 impl Member {
     fn joined(self, end: End) -> Joined {
-        Joined {
-            name: self.name,
-            role: self.role,
-            since_ms: self.since_ms,
-            end,
-        }
+        Joined { name: self.name, role: self.role, since_ms: self.since_ms, end }
     }
 
     fn blocker(&self, now_ms: u64) -> Blocker {
@@ -236,14 +213,8 @@ impl Joined {
     pub(crate) fn cause(&self) -> Cause {
         let name = self.name.clone();
         match &self.end {
-            End::Failed(error) => Cause::ComponentFailed {
-                name,
-                error: error.clone(),
-            },
-            End::Panicked(message) => Cause::ComponentPanicked {
-                name,
-                message: message.clone(),
-            },
+            End::Failed(error) => Cause::ComponentFailed { name, error: error.clone() },
+            End::Panicked(message) => Cause::ComponentPanicked { name, message: message.clone() },
             _ => Cause::ComponentEnded { name },
         }
     }
@@ -278,9 +249,6 @@ fn message_of(payload: &(dyn Any + Send)) -> String {
 
 impl fmt::Debug for Registered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registered")
-            .field("name", &self.name)
-            .field("role", &self.role)
-            .finish()
+        f.debug_struct("Registered").field("name", &self.name).field("role", &self.role).finish()
     }
 }

@@ -45,38 +45,33 @@ pub(crate) fn start(
     commands: mpsc::Receiver<Command>,
 ) -> io::Result<()> {
     let (installed, wait) = std_mpsc::sync_channel(1);
-    thread::Builder::new()
-        .name("lifecycle".to_owned())
-        .spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            let runtime = match runtime {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    // The constructor waits for this; should it be gone, nobody needs to know.
-                    drop(installed.send(Err(error)));
-                    return;
-                }
+    thread::Builder::new().name("lifecycle".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                // The constructor waits for this; should it be gone, nobody needs to know.
+                drop(installed.send(Err(error)));
+                return;
+            }
+        };
+        let last_resort = LastResort::new(forced);
+        let begun = {
+            let last_resort = Arc::clone(&last_resort);
+            Arc::new(move |timeline: Timeline| last_resort.arm(timeline))
+        };
+        runtime.block_on(async move {
+            let source = install();
+            let mut source = match source {
+                Ok(source) => source,
+                Err(error) => return drop(installed.send(Err(error))),
             };
-            let last_resort = LastResort::new(forced);
-            let begun = {
-                let last_resort = Arc::clone(&last_resort);
-                Arc::new(move |timeline: Timeline| last_resort.arm(timeline))
-            };
-            runtime.block_on(async move {
-                let source = install();
-                let mut source = match source {
-                    Ok(source) => source,
-                    Err(error) => return drop(installed.send(Err(error))),
-                };
-                drop(installed.send(Ok(())));
-                let coordinator = Coordinator::new(shared, machine, policy, begun);
-                live(coordinator, commands, &mut source, forced, &last_resort).await;
-            });
-        })?;
-    wait.recv()
-        .unwrap_or_else(|_| Err(io::Error::other("the control thread died at its start")))
+            drop(installed.send(Ok(())));
+            let coordinator = Coordinator::new(shared, machine, policy, begun);
+            live(coordinator, commands, &mut source, forced, &last_resort).await;
+        });
+    })?;
+    wait.recv().unwrap_or_else(|_| Err(io::Error::other("the control thread died at its start")))
 }
 
 async fn live(
@@ -135,12 +130,7 @@ struct LastResort {
 impl LastResort {
     fn new(forced: ForcedExit) -> Arc<Self> {
         let (at, thread, code) = (Mutex::new(None), OnceLock::new(), OnceLock::new());
-        Arc::new(Self {
-            forced,
-            at,
-            thread,
-            code,
-        })
+        Arc::new(Self { forced, at, thread, code })
     }
 
     /// Sets or moves the moment.

@@ -183,10 +183,7 @@ impl Coordinator {
     }
 
     pub(crate) fn exit_by(&self) -> Instant {
-        let cause_at = self
-            .shared
-            .timeline()
-            .map_or_else(Instant::now, |line| line.cause_at);
+        let cause_at = self.shared.timeline().map_or_else(Instant::now, |line| line.cause_at);
         cause_at + self.machine.budget().exit_by
     }
 
@@ -195,16 +192,10 @@ impl Coordinator {
     }
 
     fn start(&mut self, run: Run) {
-        let Run {
-            components,
-            hooks,
-            on,
-            report,
-        } = run;
+        let Run { components, hooks, on, report } = run;
         for component in components {
             let handle = Handle::new(Arc::clone(&self.shared));
-            self.running
-                .start(component, handle, self.shared.clock(), &on);
+            self.running.start(component, handle, self.shared.clock(), &on);
         }
         self.hooks = hooks;
         self.on = Some(on);
@@ -230,11 +221,7 @@ impl Coordinator {
 
     fn lame_duck(&self) -> LameDuck {
         let serves = self.running.serves() || self.shared.is_listening();
-        if serves {
-            LameDuck::Serve
-        } else {
-            LameDuck::Skip
-        }
+        if serves { LameDuck::Serve } else { LameDuck::Skip }
     }
 
     fn on_joined(&mut self, joined: Joined) {
@@ -250,11 +237,7 @@ impl Coordinator {
     }
 
     fn note_end(&mut self, joined: Joined) {
-        self.record.component(
-            joined,
-            self.shared.since_cause(),
-            self.shared.clock().now_ms(),
-        );
+        self.record.component(joined, self.shared.since_cause(), self.shared.clock().now_ms());
     }
 
     /// What is due at this moment: a phase's end, the components' last moment, words.
@@ -273,11 +256,7 @@ impl Coordinator {
         let finish = self.take(Event::Tick);
         if self.next_words.is_some_and(|at| Instant::now() >= at) {
             self.next_words = Some(Instant::now() + WORDS_EVERY);
-            let left = self
-                .machine
-                .budget()
-                .drain_ends
-                .saturating_sub(self.shared.since_cause());
+            let left = self.machine.budget().drain_ends.saturating_sub(self.shared.since_cause());
             crate::telemetry::waiting(&self.blockers(), left);
         }
         finish
@@ -290,10 +269,7 @@ impl Coordinator {
         let readiness = readiness.filter(|_| self.ready && self.machine.phase() == Phase::LameDuck);
         let joining = self.joining.filter(|_| !self.running.is_empty());
         let joining = joining.map(|j| if j.aborted { j.give_up_at } else { j.abort_at });
-        [phase_ends, readiness, joining, self.next_words]
-            .into_iter()
-            .flatten()
-            .min()
+        [phase_ends, readiness, joining, self.next_words].into_iter().flatten().min()
     }
 
     fn take(&mut self, event: Event) -> Option<Signal> {
@@ -326,10 +302,7 @@ impl Coordinator {
     }
 
     fn on_begin(&mut self) {
-        let timeline = Timeline {
-            cause_at: Instant::now(),
-            budget: self.machine.budget(),
-        };
+        let timeline = Timeline { cause_at: Instant::now(), budget: self.machine.budget() };
         self.shared.set_timeline(timeline);
         (self.begun)(timeline);
         self.record.begin(self.shared.in_flight());
@@ -375,25 +348,17 @@ impl Coordinator {
     /// workers end by themselves, within a fifth of what is left.
     fn begin_joining(&mut self) {
         let now = Instant::now();
-        let left = self
-            .machine
-            .budget()
-            .exit_by
-            .saturating_sub(self.shared.since_cause());
+        let left = self.machine.budget().exit_by.saturating_sub(self.shared.since_cause());
         self.running.abort(|role| role == Role::Task);
-        self.joining = Some(Joining {
-            abort_at: now + left / 10,
-            give_up_at: now + left / 5,
-            aborted: false,
-        });
+        self.joining =
+            Some(Joining { abort_at: now + left / 10, give_up_at: now + left / 5, aborted: false });
     }
 
     fn on_hook(&mut self, end: End) {
         let at = self.shared.since_cause();
         if let Some(hook) = self.hook.take() {
             if end == End::Aborted {
-                self.record
-                    .cut(Phase::Closing, at, vec![hook_blocker(&hook)]);
+                self.record.cut(Phase::Closing, at, vec![hook_blocker(&hook)]);
             }
             self.record.hook(hook.name, end, at, hook.since.elapsed());
         }
@@ -405,11 +370,7 @@ impl Coordinator {
         {
             return;
         }
-        let left = self
-            .machine
-            .budget()
-            .exit_by
-            .saturating_sub(self.shared.since_cause());
+        let left = self.machine.budget().exit_by.saturating_sub(self.shared.since_cause());
         // Reverse order: what was opened last is closed first.
         match (self.hooks.pop(), &self.on) {
             (Some(hook), Some(on)) => self.hook = Some(hook.start(left, self.hooks.len(), on)),
@@ -427,12 +388,7 @@ impl Coordinator {
         if self.on.is_none() {
             let age = Duration::from_millis(now_ms);
             let name = "main has not reached run".to_owned();
-            blockers.push(Blocker {
-                kind: Kind::Startup,
-                name,
-                age,
-                stage: Stage::Working,
-            });
+            blockers.push(Blocker { kind: Kind::Startup, name, age, stage: Stage::Working });
         }
         blockers
     }
@@ -468,12 +424,7 @@ async fn running_end(hook: &mut Option<RunningHook>) -> End {
 
 fn hook_blocker(hook: &RunningHook) -> Blocker {
     let (name, age) = (hook.name.clone(), hook.since.elapsed());
-    Blocker {
-        kind: Kind::Hook,
-        name,
-        age,
-        stage: Stage::Working,
-    }
+    Blocker { kind: Kind::Hook, name, age, stage: Stage::Working }
 }
 
 fn on_a_terminal() -> bool {

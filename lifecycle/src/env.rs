@@ -35,9 +35,7 @@ impl Settings {
     /// Reads the variables through `var`; an empty value counts as not set.
     pub(crate) fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, StartError> {
         let var = |name: &str| {
-            var(name)
-                .map(|value| value.trim().to_owned())
-                .filter(|value| !value.is_empty())
+            var(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
         };
         let duration = |name: &'static str| {
             var(name)
@@ -62,23 +60,14 @@ impl Settings {
         let probe_addr = match var(PROBE_ADDR) {
             None => Some(PROBE_ADDR_DEFAULT),
             Some(value) if value.eq_ignore_ascii_case("off") => None,
-            Some(value) => Some(
-                value
-                    .parse()
-                    .map_err(|_| refuse(PROBE_ADDR, value, TAKES_ADDR))?,
-            ),
+            Some(value) => Some(value.parse().map_err(|_| refuse(PROBE_ADDR, value, TAKES_ADDR))?),
         };
         let grace = Grace {
             period,
             pre_stop: duration(PRE_STOP)?.unwrap_or_default(),
             lame_duck: duration(LAME_DUCK)?,
         };
-        Ok(Self {
-            grace,
-            grace_source,
-            readiness,
-            probe_addr,
-        })
+        Ok(Self { grace, grace_source, readiness, probe_addr })
     }
 }
 
@@ -109,10 +98,7 @@ fn parse_readiness(text: &str) -> Option<ReadinessPolicy> {
         "immediately" => Some(ReadinessPolicy::Immediately),
         "at-drain" => Some(ReadinessPolicy::AtDrain),
         "never" => Some(ReadinessPolicy::Never),
-        other => other
-            .strip_prefix("after:")
-            .and_then(parse_duration)
-            .map(ReadinessPolicy::After),
+        other => other.strip_prefix("after:").and_then(parse_duration).map(ReadinessPolicy::After),
     }
 }
 
@@ -121,18 +107,13 @@ fn platform(is_set: impl Fn(&str) -> bool) -> (Duration, &'static str) {
     PLATFORMS
         .iter()
         .find(|(names, ..)| names.iter().any(|name| is_set(name)))
-        .map_or(
-            (GRACE_DEFAULT, "unknown platform"),
-            |(_, seconds, platform)| (Duration::from_secs(*seconds), *platform),
-        )
+        .map_or((GRACE_DEFAULT, "unknown platform"), |(_, seconds, platform)| {
+            (Duration::from_secs(*seconds), *platform)
+        })
 }
 
 fn refuse(name: &str, value: String, takes: &'static str) -> StartError {
-    StartError::Variable {
-        name: name.to_owned(),
-        value,
-        takes,
-    }
+    StartError::Variable { name: name.to_owned(), value, takes }
 }
 
 const GRACE_PERIOD: &str = "LIFECYCLE_GRACE_PERIOD";
@@ -171,10 +152,7 @@ mod tests {
 
     fn read(pairs: &[(&str, &str)]) -> Result<Settings, StartError> {
         Settings::read(|name| {
-            pairs
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
@@ -233,18 +211,10 @@ mod tests {
             (vec![("DYNO", "web.1")], 30, "Heroku default"),
             (vec![("FLY_APP_NAME", "x")], 5, "Fly default"),
             (vec![("INVOCATION_ID", "x")], 90, "systemd default"),
-            (
-                vec![("LIFECYCLE_GRACE_PERIOD", ""), ("K_SERVICE", "x")],
-                10,
-                "Cloud Run default",
-            ),
+            (vec![("LIFECYCLE_GRACE_PERIOD", ""), ("K_SERVICE", "x")], 10, "Cloud Run default"),
         ] {
             let settings = read(&pairs).expect("valid");
-            assert_eq!(
-                settings.grace.period,
-                Duration::from_secs(seconds),
-                "{pairs:?}"
-            );
+            assert_eq!(settings.grace.period, Duration::from_secs(seconds), "{pairs:?}");
             assert_eq!(settings.grace_source, source, "{pairs:?}");
         }
     }
@@ -261,20 +231,9 @@ mod tests {
         .expect("valid");
         assert_eq!(settings.grace.pre_stop, Duration::from_secs(5));
         assert_eq!(settings.grace.lame_duck, ms(2_500));
-        assert_eq!(
-            settings.readiness,
-            ReadinessPolicy::After(Duration::from_secs(3))
-        );
-        assert_eq!(
-            settings.probe_addr,
-            Some("[::]:9191".parse().expect("valid"))
-        );
-        assert_eq!(
-            read(&[("LIFECYCLE_PROBE_ADDR", "OFF")])
-                .expect("valid")
-                .probe_addr,
-            None
-        );
+        assert_eq!(settings.readiness, ReadinessPolicy::After(Duration::from_secs(3)));
+        assert_eq!(settings.probe_addr, Some("[::]:9191".parse().expect("valid")));
+        assert_eq!(read(&[("LIFECYCLE_PROBE_ADDR", "OFF")]).expect("valid").probe_addr, None);
     }
 
     #[test]
@@ -303,9 +262,7 @@ mod tests {
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let text: String = (0..seed % 9)
                 .map(|_| {
-                    state = state
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1);
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                     b"0123456789.smhdy+-e: "[(state >> 33) as usize % 21] as char
                 })
                 .collect();

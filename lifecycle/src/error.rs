@@ -177,10 +177,7 @@ mod tests {
     #[test]
     fn debug_reads_like_display_with_its_sources() {
         let source = io::Error::new(io::ErrorKind::AddrInUse, "address in use");
-        let error = ProbeError::Bind {
-            addr: ([127, 0, 0, 1], 9090).into(),
-            source,
-        };
+        let error = ProbeError::Bind { addr: ([127, 0, 0, 1], 9090).into(), source };
         assert_eq!(
             format!("{error:?}"),
             "cannot bind the probe server to 127.0.0.1:9090 (LIFECYCLE_PROBE_ADDR sets \

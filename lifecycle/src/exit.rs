@@ -9,11 +9,7 @@ use crate::signal::Signal;
 
 /// Why a process ended with its exit code; the first that applies, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ExitReason {
     /// A further signal (or SIGQUIT) forced the hard stop.
@@ -53,19 +49,13 @@ impl ExitPolicy {
     /// The code when a further signal forced the hard stop, whichever signal it was.
     #[must_use]
     pub fn forced(self, code: u8) -> Self {
-        Self {
-            forced: Some(code),
-            ..self
-        }
+        Self { forced: Some(code), ..self }
     }
 
     /// The code when a component failed.
     #[must_use]
     pub fn failed(self, code: u8) -> Self {
-        Self {
-            failed: code,
-            ..self
-        }
+        Self { failed: code, ..self }
     }
 
     /// The code when the deadline cut work.
@@ -86,11 +76,7 @@ impl ExitPolicy {
 
 impl Default for ExitPolicy {
     fn default() -> Self {
-        Self {
-            forced: None,
-            failed: 1,
-            cut: 3,
-        }
+        Self { forced: None, failed: 1, cut: 3 }
     }
 }
 

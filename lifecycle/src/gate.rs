@@ -55,11 +55,7 @@ impl Word {
         // empty sees all that was done under the guards.
         let before = self.0.fetch_sub(ONE, Ordering::Release);
         debug_assert!(before >= ONE, "a leave without an entry");
-        if before & CLOSED == 0 {
-            Leave::Quiet
-        } else {
-            Leave::Wake
-        }
+        if before & CLOSED == 0 { Leave::Quiet } else { Leave::Wake }
     }
 
     pub(crate) fn close(&self) {

@@ -75,11 +75,7 @@ impl Handle {
         // The order matters: a notification after this line is not missed, and the phase
         // is looked at after it.
         let woken = self.shared.waiters(phase).notified_owned();
-        Reached {
-            shared: Arc::clone(&self.shared),
-            phase,
-            woken,
-        }
+        Reached { shared: Arc::clone(&self.shared), phase, woken }
     }
 
     /// Resolves when the cause has come: keep serving, begin nothing long.
@@ -99,18 +95,13 @@ impl Handle {
 
     /// Begins a shutdown with `reason` as its cause, unless one has begun already.
     pub fn shutdown(&self, reason: impl Into<String>) {
-        self.shared.request(Cause::Requested {
-            reason: reason.into(),
-        });
+        self.shared.request(Cause::Requested { reason: reason.into() });
     }
 
     /// Time until the hard stop; `None` before the cause.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
-        Some(
-            self.deadline(Phase::Draining)?
-                .saturating_duration_since(Instant::now()),
-        )
+        Some(self.deadline(Phase::Draining)?.saturating_duration_since(Instant::now()))
     }
 
     /// When `phase` ends at the latest; `None` before the cause and for phases that have
@@ -186,17 +177,13 @@ impl Future for Reached {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("phase", &self.phase())
-            .finish_non_exhaustive()
+        f.debug_struct("Handle").field("phase", &self.phase()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Reached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reached")
-            .field("phase", &self.phase)
-            .finish_non_exhaustive()
+        f.debug_struct("Reached").field("phase", &self.phase).finish_non_exhaustive()
     }
 }
 
@@ -248,12 +235,7 @@ mod tests {
         handle.shutdown("first");
         handle.shutdown("second");
         assert!(requested.is_woken());
-        assert_eq!(
-            assert_ready!(requested.poll()),
-            Cause::Requested {
-                reason: "first".into()
-            }
-        );
+        assert_eq!(assert_ready!(requested.poll()), Cause::Requested { reason: "first".into() });
     }
 
     #[test]

@@ -35,23 +35,14 @@ impl Hook {
         F: Future + Send + 'static,
         F::Output: Outcome,
     {
-        Self {
-            name,
-            limit,
-            future: Box::pin(async move { future.await.into_result() }),
-        }
+        Self { name, limit, future: Box::pin(async move { future.await.into_result() }) }
     }
 
     /// Starts it; `left` is the time until the exit, `after` the number of hooks behind it.
     pub(crate) fn start(self, left: Duration, after: usize, on: &runtime::Handle) -> RunningHook {
         let since = Instant::now();
         let ends = since + limit(self.limit, left, after);
-        RunningHook {
-            name: self.name,
-            since,
-            ends,
-            task: on.spawn(self.future),
-        }
+        RunningHook { name: self.name, since, ends, task: on.spawn(self.future) }
     }
 }
 

@@ -78,21 +78,10 @@ impl Gate {
         let waiter = Arc::new(Notify::new());
         let shards = (0..(threads * 2).next_power_of_two().min(SHARDS_MOST))
             .map(|_| {
-                Arc::new(Shard {
-                    word: Word::new(),
-                    roster: Roster::new(),
-                    waiter: waiter.clone(),
-                })
+                Arc::new(Shard { word: Word::new(), roster: Roster::new(), waiter: waiter.clone() })
             })
             .collect();
-        Self {
-            inner: Arc::new(Inner {
-                kind,
-                shards,
-                waiter,
-                clock,
-            }),
-        }
+        Self { inner: Arc::new(Inner { kind, shards, waiter, clock }) }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -120,10 +109,7 @@ impl Gate {
         let shards = &self.inner.shards;
         let shard = &shards[thread_number() & (shards.len() - 1)];
         match shard.word.enter() {
-            Entry::Admitted => Ok(InFlight {
-                shard: Arc::clone(shard),
-                place: None,
-            }),
+            Entry::Admitted => Ok(InFlight { shard: Arc::clone(shard), place: None }),
             Entry::Refused => {
                 self.inner.waiter.notify_waiters();
                 Err(Refused)
@@ -142,11 +128,7 @@ impl Gate {
     /// How many are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.inner
-            .shards
-            .iter()
-            .map(|shard| shard.word.in_flight())
-            .sum()
+        self.inner.shards.iter().map(|shard| shard.word.in_flight()).sum()
     }
 
     /// Waits until the gate is closed and nothing is in flight.
@@ -159,12 +141,7 @@ impl Gate {
             tokio::pin!(woken);
             // Arm first, then look: a leave between the two wakes us.
             woken.as_mut().enable();
-            if self
-                .inner
-                .shards
-                .iter()
-                .all(|shard| shard.word.is_drained())
-            {
+            if self.inner.shards.iter().all(|shard| shard.word.is_drained()) {
                 return;
             }
             woken.await;
@@ -236,9 +213,7 @@ impl fmt::Debug for Gate {
 
 impl fmt::Debug for InFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InFlight")
-            .field("place", &self.place)
-            .finish_non_exhaustive()
+        f.debug_struct("InFlight").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
@@ -287,13 +262,9 @@ mod tests {
     #[test]
     fn a_guard_may_leave_on_another_thread() {
         let gate = gate();
-        let guards: Vec<_> = (0..100)
-            .map(|_| gate.enter("GET", "/").expect("open"))
-            .collect();
+        let guards: Vec<_> = (0..100).map(|_| gate.enter("GET", "/").expect("open")).collect();
         gate.close();
-        std::thread::spawn(move || drop(guards))
-            .join()
-            .expect("no panic");
+        std::thread::spawn(move || drop(guards)).join().expect("no panic");
         assert_ready!(task::spawn(gate.drained()).poll());
         assert_eq!(gate.in_flight(), 0);
         assert!(gate.blockers().is_empty());
@@ -344,9 +315,7 @@ mod tests {
             tokio::task::yield_now().await;
             gate.close();
             let limit = Duration::from_secs(10);
-            tokio::time::timeout(limit, gate.drained())
-                .await
-                .expect("drains");
+            tokio::time::timeout(limit, gate.drained()).await.expect("drains");
             assert_eq!(gate.blockers(), []);
             for task in tasks {
                 task.await.expect("no panic");

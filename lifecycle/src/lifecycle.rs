@@ -56,7 +56,8 @@ pub struct Lifecycle {
     commands: mpsc::Sender<Command>,
     components: Vec<Registered>,
     hooks: Vec<Hook>,
-    probe_addr: Option<SocketAddr>,
+    settings: Settings,
+    budget: Budget,
 }
 
 /// Settings for a [`Lifecycle`]; made by [`Lifecycle::builder`].
@@ -101,8 +102,7 @@ impl Lifecycle {
     /// Components are told of the phases all at once and are waited for; one that ends
     /// before it was told to starts the shutdown.
     pub fn spawn(&mut self, name: impl Into<String>, component: impl Component) -> &mut Self {
-        self.components
-            .push(Registered::new(name.into(), component));
+        self.components.push(Registered::new(name.into(), component));
         self
     }
 
@@ -148,7 +148,7 @@ impl Lifecycle {
     /// Dropped before it returns, the server may or may not have been started.
     #[cfg(feature = "probes")]
     pub async fn serve_probes(&mut self) -> Result<Option<SocketAddr>, crate::ProbeError> {
-        let Some(addr) = self.probe_addr else {
+        let Some(addr) = self.settings.probe_addr else {
             return Ok(None);
         };
         let bind = |source| crate::ProbeError::Bind { addr, source };
@@ -179,18 +179,13 @@ impl Lifecycle {
     pub async fn run(self) -> Result<Report, RunError> {
         let mut names = HashSet::new();
         if let Some(twice) = self.components.iter().find(|one| !names.insert(&one.name)) {
-            return Err(RunError::Misuse {
-                name: twice.name.clone(),
-            });
+            return Err(RunError::Misuse { name: twice.name.clone() });
         }
+        // Not earlier: the program may set its subscriber after the first line of `main`.
+        telemetry::configured(&self.budget, &self.settings);
         let (report, wait) = oneshot::channel();
         let (components, hooks) = (self.components, self.hooks);
-        let run = Run {
-            components,
-            hooks,
-            on: runtime::Handle::current(),
-            report,
-        };
+        let run = Run { components, hooks, on: runtime::Handle::current(), report };
         let sent = self.commands.send(Command::Run(run)).await;
         sent.map_err(|_| RunError::ControlThreadLost)?;
         wait.await.map_err(|_| RunError::ControlThreadLost)
@@ -207,10 +202,7 @@ impl Builder {
             // What is not UTF-8 is not any of the forms; the error shows it as it reads.
             std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
         })?;
-        Ok(Self {
-            settings,
-            ..Self::default()
-        })
+        Ok(Self { settings, ..Self::default() })
     }
 
     /// What the platform gives between its signal and its SIGKILL. Default 10 s: Docker's
@@ -265,14 +257,8 @@ impl Builder {
     /// refuses the thread or the signal handlers.
     pub fn build(self) -> Result<Lifecycle, StartError> {
         let (shared, machine, life, commands) = self.parts(Clock::coarse())?;
-        control::start(
-            shared,
-            machine,
-            self.exit_policy,
-            self.forced_exit,
-            commands,
-        )
-        .map_err(StartError::ControlThread)?;
+        control::start(shared, machine, self.exit_policy, self.forced_exit, commands)
+            .map_err(StartError::ControlThread)?;
         Ok(life)
     }
 
@@ -297,8 +283,6 @@ impl Builder {
     fn parts(&self, clock: Clock) -> Result<Parts, StartError> {
         let settings = &self.settings;
         let budget = Budget::split(settings.grace).map_err(StartError::Budget)?;
-        let readiness = format!("{:?}", settings.readiness);
-        telemetry::configured(&budget, settings.grace_source, &readiness);
         let shared = Arc::new(Shared::new(clock, settings.readiness));
         let (commands, told) = mpsc::channel(COMMANDS);
         let life = Lifecycle {
@@ -306,7 +290,8 @@ impl Builder {
             commands,
             components: Vec::new(),
             hooks: Vec::new(),
-            probe_addr: settings.probe_addr,
+            settings: settings.clone(),
+            budget,
         };
         Ok((shared, Machine::new(budget), life, told))
     }

@@ -64,12 +64,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(budget: Budget) -> Self {
-        Self {
-            phase: Phase::Starting,
-            budget,
-            last_signal: None,
-            forced_by: None,
-        }
+        Self { phase: Phase::Starting, budget, last_signal: None, forced_by: None }
     }
 
     /// Takes one event, `at` after the cause (zero before it), and says what to do, in order.
@@ -105,11 +100,7 @@ impl Machine {
                 }
             }
         }
-        debug_assert!(
-            self.phase >= before,
-            "invariant 1: {before} to {}",
-            self.phase
-        );
+        debug_assert!(self.phase >= before, "invariant 1: {before} to {}", self.phase);
         debug_assert!(
             self.phase_ends().is_some()
                 == (self.phase.is_shutting_down() && self.phase != Phase::Stopped),
@@ -252,13 +243,7 @@ mod tests {
 
     fn machine() -> Machine {
         let period = Duration::from_secs(30);
-        Machine::new(
-            Budget::split(Grace {
-                period,
-                ..Grace::default()
-            })
-            .expect("30 s"),
-        )
+        Machine::new(Budget::split(Grace { period, ..Grace::default() }).expect("30 s"))
     }
 
     fn running() -> Machine {
@@ -287,19 +272,10 @@ mod tests {
         assert_eq!(machine.on(Event::Tick, ms(4_999)), []);
         assert_eq!(machine.on(Event::Tick, ms(5_000)), [Enter(Draining)]);
         assert_eq!(machine.on(Event::Tick, ms(24_499)), []);
-        assert_eq!(
-            machine.on(Event::Tick, ms(24_500)),
-            [Cut(Draining), Enter(Cancelling)]
-        );
-        assert_eq!(
-            machine.on(Event::Tick, ms(26_000)),
-            [Cut(Cancelling), Enter(Closing)]
-        );
+        assert_eq!(machine.on(Event::Tick, ms(24_500)), [Cut(Draining), Enter(Cancelling)]);
+        assert_eq!(machine.on(Event::Tick, ms(26_000)), [Cut(Cancelling), Enter(Closing)]);
         assert_eq!(machine.on(Event::Tick, ms(28_999)), []);
-        assert_eq!(
-            machine.on(Event::Tick, ms(29_000)),
-            [Cut(Closing), Enter(Stopped)]
-        );
+        assert_eq!(machine.on(Event::Tick, ms(29_000)), [Cut(Closing), Enter(Stopped)]);
         assert_eq!(machine.on(Event::Tick, ms(99_000)), []);
         assert_eq!(machine.phase_ends(), None);
     }
@@ -309,13 +285,7 @@ mod tests {
         let mut machine = told(Terminate, Serve);
         assert_eq!(
             machine.on(Event::Tick, ms(27_000)),
-            [
-                Enter(Draining),
-                Cut(Draining),
-                Enter(Cancelling),
-                Cut(Cancelling),
-                Enter(Closing)
-            ]
+            [Enter(Draining), Cut(Draining), Enter(Cancelling), Cut(Cancelling), Enter(Closing)]
         );
     }
 
@@ -335,15 +305,8 @@ mod tests {
     #[test]
     fn without_a_listener_there_is_no_lame_duck() {
         let mut machine = running();
-        assert_eq!(
-            machine.on(Event::Requested(Skip), ms(0)),
-            [Begin, Enter(Draining)]
-        );
-        assert_eq!(
-            machine.phase_ends(),
-            Some(ms(24_500)),
-            "its time goes to the drain"
-        );
+        assert_eq!(machine.on(Event::Requested(Skip), ms(0)), [Begin, Enter(Draining)]);
+        assert_eq!(machine.phase_ends(), Some(ms(24_500)), "its time goes to the drain");
     }
 
     #[test]
@@ -351,25 +314,14 @@ mod tests {
         let mut machine = told(Terminate, Serve);
         assert_eq!(machine.on(Event::Unserved, ms(300)), [Enter(Draining)]);
         assert_eq!(machine.on(Event::Unserved, ms(400)), []);
-        assert_eq!(
-            running().on(Event::Unserved, ms(0)),
-            [],
-            "not before the cause"
-        );
+        assert_eq!(running().on(Event::Unserved, ms(0)), [], "not before the cause");
     }
 
     #[test]
     fn a_shutdown_may_begin_before_the_start_is_over() {
         let mut machine = machine();
-        assert_eq!(
-            machine.on(Event::Signalled(Terminate, Skip), ms(0)),
-            [Begin, Enter(Draining)]
-        );
-        assert_eq!(
-            machine.on(Event::Started, ms(10)),
-            [],
-            "never back to running"
-        );
+        assert_eq!(machine.on(Event::Signalled(Terminate, Skip), ms(0)), [Begin, Enter(Draining)]);
+        assert_eq!(machine.on(Event::Started, ms(10)), [], "never back to running");
     }
 
     #[test]
@@ -384,15 +336,8 @@ mod tests {
         );
         assert_eq!(machine.forced_by(), Some(Terminate));
         assert_eq!(machine.phase_ends(), Some(ms(1_250)));
-        assert_eq!(
-            machine.on(Event::Signalled(Terminate, Serve), ms(1_500)),
-            [],
-            "debounced"
-        );
-        assert_eq!(
-            machine.on(Event::Tick, ms(1_250)),
-            [Cut(Cancelling), Enter(Closing)]
-        );
+        assert_eq!(machine.on(Event::Signalled(Terminate, Serve), ms(1_500)), [], "debounced");
+        assert_eq!(machine.on(Event::Tick, ms(1_250)), [Cut(Cancelling), Enter(Closing)]);
         assert_eq!(machine.phase_ends(), Some(ms(1_750)));
     }
 
@@ -403,10 +348,7 @@ mod tests {
             machine.on(Event::Signalled(Interrupt, Serve), ms(50)),
             [Cut(Draining), Enter(Cancelling)]
         );
-        assert_eq!(
-            machine.on(Event::Signalled(Hangup, Serve), ms(60)),
-            [ExitNow(Hangup)]
-        );
+        assert_eq!(machine.on(Event::Signalled(Hangup, Serve), ms(60)), [ExitNow(Hangup)]);
     }
 
     #[test]
@@ -414,10 +356,7 @@ mod tests {
         let mut machine = told(Terminate, Serve);
         machine.on(Event::Idle, ms(2_000));
         assert_eq!(machine.phase_ends(), Some(ms(29_000)));
-        assert_eq!(
-            machine.on(Event::Signalled(Terminate, Serve), ms(3_000)),
-            []
-        );
+        assert_eq!(machine.on(Event::Signalled(Terminate, Serve), ms(3_000)), []);
         assert_eq!(machine.phase_ends(), Some(ms(3_750)));
         assert_eq!(machine.forced_by(), Some(Terminate));
     }
@@ -438,10 +377,7 @@ mod tests {
         let mut machine = running();
         machine.on(Event::Requested(Serve), ms(0));
         assert_eq!(machine.on(Event::Requested(Serve), ms(1)), [], "once");
-        assert_eq!(
-            machine.on(Event::Signalled(Terminate, Serve), ms(2_000)),
-            []
-        );
+        assert_eq!(machine.on(Event::Signalled(Terminate, Serve), ms(2_000)), []);
         assert_eq!(machine.forced_by(), None);
         assert_eq!(
             machine.on(Event::Signalled(Terminate, Serve), ms(4_000)),
@@ -454,19 +390,9 @@ mod tests {
         let mut machine = told(Terminate, Serve);
         machine.on(Event::Idle, ms(10));
         machine.on(Event::Closed, ms(20));
-        assert_eq!(
-            machine.on(Event::Signalled(Terminate, Serve), ms(30)),
-            [],
-            "a repeat"
-        );
-        assert_eq!(
-            machine.on(Event::Signalled(Hangup, Serve), ms(31)),
-            [ExitNow(Hangup)]
-        );
-        assert_eq!(
-            machine.on(Event::Signalled(Terminate, Serve), ms(1_030)),
-            [ExitNow(Terminate)]
-        );
+        assert_eq!(machine.on(Event::Signalled(Terminate, Serve), ms(30)), [], "a repeat");
+        assert_eq!(machine.on(Event::Signalled(Hangup, Serve), ms(31)), [ExitNow(Hangup)]);
+        assert_eq!(machine.on(Event::Signalled(Terminate, Serve), ms(1_030)), [ExitNow(Terminate)]);
     }
 
     /// Every event in every order of four, at growing times: never backwards, never

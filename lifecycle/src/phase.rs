@@ -26,11 +26,7 @@ use std::fmt;
 /// assert!(!Phase::Running.is_shutting_down());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Phase {
@@ -85,10 +81,7 @@ impl Phase {
 
     /// The phase of that number, or `Stopped` for one beyond the last.
     pub(crate) fn from_number(number: u8) -> Self {
-        Self::ALL
-            .get(usize::from(number))
-            .copied()
-            .unwrap_or(Self::Stopped)
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Stopped)
     }
 }
 

@@ -32,18 +32,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            listeners: JoinSet::new(),
-        }
+        Self { shared, listeners: JoinSet::new() }
     }
 
     /// Serves on a listener that is already in non-blocking mode.
     pub(crate) fn serve(&mut self, listener: TcpListener) {
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => {
-                self.listeners
-                    .spawn(accept(listener, Arc::clone(&self.shared)));
+                self.listeners.spawn(accept(listener, Arc::clone(&self.shared)));
             }
             Err(error) => {
                 tracing::error!(target: "lifecycle", %error, "the probe listener cannot be used");
@@ -87,9 +83,7 @@ async fn connection(stream: tokio::net::TcpStream, shared: Arc<Shared>) {
 fn answer<B>(request: &Request<B>, shared: &Shared) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     let (ok, otherwise) = match request.uri().path() {
@@ -97,25 +91,14 @@ fn answer<B>(request: &Request<B>, shared: &Shared) -> Response<Full<Bytes>> {
         "/readyz" => (shared.is_ready(), why_not(shared.phase())),
         "/startupz" => (shared.phase() >= Phase::Running, why_not(shared.phase())),
         _ => {
-            return plain(
-                StatusCode::NOT_FOUND,
-                "not found: try /livez, /readyz or /startupz",
-            );
+            return plain(StatusCode::NOT_FOUND, "not found: try /livez, /readyz or /startupz");
         }
     };
-    if ok {
-        plain(StatusCode::OK, "ok")
-    } else {
-        plain(StatusCode::SERVICE_UNAVAILABLE, otherwise)
-    }
+    if ok { plain(StatusCode::OK, "ok") } else { plain(StatusCode::SERVICE_UNAVAILABLE, otherwise) }
 }
 
 fn why_not(phase: Phase) -> &'static str {
-    if phase.is_shutting_down() {
-        "not ready: shutting down"
-    } else {
-        "not ready: starting"
-    }
+    if phase.is_shutting_down() { "not ready: shutting down" } else { "not ready: starting" }
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
@@ -123,10 +106,7 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
@@ -161,12 +141,7 @@ mod tests {
         assert_eq!(all(&shared), [200, 503, 503]);
         shared.enter(Phase::Running);
         assert_eq!(all(&shared), [200, 200, 200]);
-        for phase in [
-            Phase::LameDuck,
-            Phase::Draining,
-            Phase::Cancelling,
-            Phase::Closing,
-        ] {
+        for phase in [Phase::LameDuck, Phase::Draining, Phase::Cancelling, Phase::Closing] {
             shared.enter(phase);
             assert_eq!(all(&shared), [200, 503, 200], "{phase}");
         }

@@ -71,11 +71,7 @@ mod tests {
             (ReadinessPolicy::Never, LameDuck, 4, true),
             (ReadinessPolicy::Never, Closing, 9, true),
         ] {
-            assert_eq!(
-                policy.allows(phase, at(since)),
-                ready,
-                "{policy:?} {phase} {since}"
-            );
+            assert_eq!(policy.allows(phase, at(since)), ready, "{policy:?} {phase} {since}");
         }
     }
 }

@@ -22,9 +22,7 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn new(budget: Budget) -> Self {
         let told = Told {
-            cause: Cause::Requested {
-                reason: String::new(),
-            },
+            cause: Cause::Requested { reason: String::new() },
             budget,
             took: Duration::ZERO,
             forced_by: None,
@@ -35,11 +33,7 @@ impl Record {
             hooks: Vec::new(),
             notes: Vec::new(),
         };
-        Self {
-            cause: None,
-            told,
-            began: false,
-        }
+        Self { cause: None, told, began: false }
     }
 
     /// Notes the cause; the first one counts.
@@ -62,12 +56,7 @@ impl Record {
         }
         if let Some(ends) = ends {
             let planned = ends.saturating_sub(at);
-            self.told.phases.push(PhaseTime {
-                phase,
-                began: at,
-                planned,
-                used: Duration::ZERO,
-            });
+            self.told.phases.push(PhaseTime { phase, began: at, planned, used: Duration::ZERO });
         }
         if phase == Phase::Closing && self.told.cuts.is_empty() {
             telemetry::drained(at);
@@ -78,33 +67,19 @@ impl Record {
     pub(crate) fn cut(&mut self, phase: Phase, at: Duration, blockers: Vec<Blocker>) {
         if !blockers.is_empty() {
             telemetry::cut(phase, &blockers);
-            self.told.cuts.push(Cut {
-                phase,
-                at,
-                blockers,
-            });
+            self.told.cuts.push(Cut { phase, at, blockers });
         }
     }
 
     pub(crate) fn component(&mut self, joined: Joined, at: Duration, now_ms: u64) {
         let took = Duration::from_millis(now_ms.saturating_sub(joined.since_ms));
-        let ended = Ended {
-            name: joined.name,
-            end: joined.end,
-            at,
-            took,
-        };
+        let ended = Ended { name: joined.name, end: joined.end, at, took };
         telemetry::component_ended(&ended);
         self.told.components.push(ended);
     }
 
     pub(crate) fn hook(&mut self, name: String, end: End, at: Duration, took: Duration) {
-        let ended = Ended {
-            name,
-            end,
-            at,
-            took,
-        };
+        let ended = Ended { name, end, at, took };
         telemetry::hook_finished(&ended);
         self.told.hooks.push(ended);
     }

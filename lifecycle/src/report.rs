@@ -17,11 +17,7 @@ use crate::signal::Signal;
 
 /// Why a shutdown began.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Cause {
     /// An essential component returned while nothing had asked it to.
@@ -54,11 +50,7 @@ pub enum Cause {
 
 /// How a component ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum End {
     /// Dropped at the hard stop.
@@ -176,14 +168,7 @@ impl Report {
     pub(crate) fn new(told: Told, policy: &ExitPolicy) -> Self {
         let reason = ExitReason::of(&told);
         let code = policy.code(reason);
-        Self {
-            inner: Arc::new(Inner {
-                told,
-                reason,
-                code,
-                printed: OnceLock::new(),
-            }),
-        }
+        Self { inner: Arc::new(Inner { told, reason, code, printed: OnceLock::new() }) }
     }
 
     /// Why the shutdown began.
@@ -256,9 +241,7 @@ impl Report {
     pub(crate) fn print_once(&self) {
         if self.inner.printed.set(()).is_ok() {
             // A closed stderr must not keep the process from its exit.
-            std::io::stderr()
-                .write_all(self.to_string().as_bytes())
-                .unwrap_or_default();
+            std::io::stderr().write_all(self.to_string().as_bytes()).unwrap_or_default();
         }
     }
 }
@@ -280,12 +263,8 @@ impl serde::Serialize for Report {
             exit_code: u8,
             exit_reason: ExitReason,
         }
-        Whole {
-            told: &self.inner.told,
-            exit_code: self.inner.code,
-            exit_reason: self.inner.reason,
-        }
-        .serialize(serializer)
+        Whole { told: &self.inner.told, exit_code: self.inner.code, exit_reason: self.inner.reason }
+            .serialize(serializer)
     }
 }
 
@@ -307,10 +286,7 @@ impl fmt::Display for Report {
             0 => "nothing in flight".to_owned(),
             count => format!("{count} in flight"),
         };
-        lines.push((
-            Duration::ZERO,
-            format!("cause       {}, {flights}", told.cause),
-        ));
+        lines.push((Duration::ZERO, format!("cause       {}, {flights}", told.cause)));
         lines.extend(told.phases.iter().map(|phase| {
             let text = format!(
                 "{:<11} took {:.3} s of {:.3} s",
@@ -320,31 +296,16 @@ impl fmt::Display for Report {
             );
             (phase.began, text)
         }));
-        lines.extend(
-            told.notes
-                .iter()
-                .map(|note| (note.at, format!("  {}", note.text))),
-        );
+        lines.extend(told.notes.iter().map(|note| (note.at, format!("  {}", note.text))));
         for cut in &told.cuts {
-            let text = format!(
-                "  cut at the end of {}: {} left",
-                cut.phase,
-                cut.blockers.len()
-            );
+            let text = format!("  cut at the end of {}: {} left", cut.phase, cut.blockers.len());
             lines.push((cut.at, text));
-            lines.extend(
-                cut.blockers
-                    .iter()
-                    .map(|who| (cut.at, format!("    {who}"))),
-            );
+            lines.extend(cut.blockers.iter().map(|who| (cut.at, format!("    {who}"))));
         }
         for (what, ended) in [("component", &told.components), ("hook", &told.hooks)] {
             lines.extend(ended.iter().map(|ended| {
                 let took = ended.took.as_secs_f64();
-                (
-                    ended.at,
-                    format!("  {what} {} {} ({took:.3} s)", ended.name, ended.end),
-                )
+                (ended.at, format!("  {what} {} {} ({took:.3} s)", ended.name, ended.end))
             }));
         }
         lines.sort_by_key(|(at, _)| *at);
@@ -397,11 +358,7 @@ mod tests {
 
     pub(crate) fn told() -> Told {
         let period = Duration::from_secs(6);
-        let budget = Budget::split(Grace {
-            period,
-            ..Grace::default()
-        })
-        .expect("6 s");
+        let budget = Budget::split(Grace { period, ..Grace::default() }).expect("6 s");
         Told {
             cause: Cause::Signal(Signal::Terminate),
             budget,

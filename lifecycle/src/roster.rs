@@ -124,9 +124,7 @@ impl Roster {
     pub(crate) fn lines(&self) -> Vec<Line> {
         // Ordering: Acquire, pairs with the Release in `grow`; an index seen has a segment.
         let count = self.fresh.load(Ordering::Acquire);
-        (0..count)
-            .filter_map(|index| self.read(self.slot(index)?))
-            .collect()
+        (0..count).filter_map(|index| self.read(self.slot(index)?)).collect()
     }
 
     fn read(&self, slot: &Slot) -> Option<Line> {
@@ -148,11 +146,7 @@ impl Roster {
         }
         let len = (meta >> 8 & 0xff) as usize;
         let state = (meta >> 16 & 0xff) as u8;
-        Some(Line {
-            name: unpack(words, len),
-            since_ms,
-            state,
-        })
+        Some(Line { name: unpack(words, len), since_ms, state })
     }
 
     fn pop(&self) -> Option<u32> {
@@ -182,16 +176,10 @@ impl Roster {
         let (segment, _) = place(index);
         // The segment comes first, so that a reader of `fresh` finds it.
         self.segments.get(segment)?.get_or_init(|| {
-            (0..FIRST << segment)
-                .map(|_| Slot::new())
-                .collect::<Vec<_>>()
-                .into_boxed_slice()
+            (0..FIRST << segment).map(|_| Slot::new()).collect::<Vec<_>>().into_boxed_slice()
         });
         // Ordering: Release, pairs with the Acquire in `lines`.
-        match self
-            .fresh
-            .compare_exchange(index, index + 1, Ordering::Release, Ordering::Relaxed)
-        {
+        match self.fresh.compare_exchange(index, index + 1, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => Some(index),
             // Another thread took that index; bounded by the number of threads in `take`.
             Err(_) => self.grow(),
@@ -229,11 +217,7 @@ fn tag_after(head: u64) -> u64 {
 fn pack(head: &str, tail: &str) -> ([u64; NAME_WORDS], usize) {
     let mut bytes = [0_u8; NAME_BYTES];
     let mut len = 0;
-    let gap = if head.is_empty() || tail.is_empty() {
-        ""
-    } else {
-        " "
-    };
+    let gap = if head.is_empty() || tail.is_empty() { "" } else { " " };
     for part in [head, gap, tail] {
         let room = &mut bytes[len..];
         let copied = part.len().min(room.len());
@@ -284,16 +268,8 @@ mod tests {
         assert_eq!(
             roster.lines(),
             [
-                Line {
-                    name: "GET /work".into(),
-                    since_ms: 7,
-                    state: 2
-                },
-                Line {
-                    name: "import".into(),
-                    since_ms: 9,
-                    state: 0
-                },
+                Line { name: "GET /work".into(), since_ms: 7, state: 2 },
+                Line { name: "import".into(), since_ms: 9, state: 0 },
             ]
         );
         roster.give_back(work);
@@ -313,28 +289,17 @@ mod tests {
         roster.take("GET", &format!("/{}", "x".repeat(43)), 0);
         let lines = names(&roster);
         assert_eq!(lines[0].len(), 48);
-        assert!(
-            lines[0].starts_with("GET /a/a") && lines[0].ends_with("..."),
-            "{}",
-            lines[0]
-        );
-        assert!(
-            lines[1].ends_with('x') && lines[1].len() == 48,
-            "exactly full is not cut"
-        );
+        assert!(lines[0].starts_with("GET /a/a") && lines[0].ends_with("..."), "{}", lines[0]);
+        assert!(lines[1].ends_with('x') && lines[1].len() == 48, "exactly full is not cut");
         roster.take("", &"é".repeat(40), 0);
-        assert!(
-            names(&roster)[2].starts_with("éé"),
-            "a cut character harms nothing"
-        );
+        assert!(names(&roster)[2].starts_with("éé"), "a cut character harms nothing");
     }
 
     #[test]
     fn holds_many_across_segments() {
         let roster = Roster::new();
-        let places: Vec<_> = (0..1000)
-            .map(|n| roster.take("n", &n.to_string(), n).expect("room"))
-            .collect();
+        let places: Vec<_> =
+            (0..1000).map(|n| roster.take("n", &n.to_string(), n).expect("room")).collect();
         assert_eq!(roster.lines().len(), 1000);
         for (n, line) in roster.lines().into_iter().enumerate() {
             assert_eq!(line.name, format!("n {n}"));

@@ -91,8 +91,7 @@ impl Shared {
     }
 
     pub(crate) fn since_cause(&self) -> Duration {
-        self.timeline()
-            .map_or(Duration::ZERO, |timeline| timeline.cause_at.elapsed())
+        self.timeline().map_or(Duration::ZERO, |timeline| timeline.cause_at.elapsed())
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -156,18 +155,15 @@ impl Shared {
     pub(crate) fn in_flight(&self) -> usize {
         let gates = locked(&self.gates);
         // A request's connection is not a second thing in flight.
-        let counted = gates
-            .iter()
-            .filter(|gate| gate.inner().kind() != Kind::Connection);
+        let counted = gates.iter().filter(|gate| gate.inner().kind() != Kind::Connection);
         counted.map(|gate| gate.inner().in_flight()).sum()
     }
 
     pub(crate) fn blockers(&self) -> Vec<Blocker> {
         let gates = locked(&self.gates).clone();
-        let mut all: Vec<_> = gates
-            .iter()
-            .flat_map(|gate| gate.inner().blockers())
-            .collect();
+        // What a connection without a request holds is not work.
+        let work = gates.iter().filter(|gate| gate.inner().kind() != Kind::Connection);
+        let mut all: Vec<_> = work.flat_map(|gate| gate.inner().blockers()).collect();
         all.sort_by_key(|blocker| std::cmp::Reverse(blocker.age));
         all
     }
@@ -185,10 +181,7 @@ impl Shared {
     pub(crate) fn note(&self, text: String) {
         let mut notes = locked(&self.notes);
         if notes.len() < NOTES_MOST {
-            notes.push(Note {
-                at: self.since_cause(),
-                text,
-            });
+            notes.push(Note { at: self.since_cause(), text });
         }
     }
 

@@ -11,11 +11,7 @@ use std::fmt;
 /// terminal, since then it is a person's Ctrl-C); SIGQUIT is a hard stop at once; SIGHUP
 /// is as SIGTERM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Signal {
     /// SIGHUP.

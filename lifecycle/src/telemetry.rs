@@ -8,19 +8,22 @@ use std::time::Duration;
 
 use crate::blockers::{Blocker, listed};
 use crate::budget::Budget;
+use crate::env::Settings;
 use crate::phase::Phase;
 use crate::report::{Cause, Ended, Report};
 
-pub(crate) fn configured(budget: &Budget, source: &str, readiness: &str) {
+pub(crate) fn configured(budget: &Budget, settings: &Settings) {
+    let probe_addr = settings.probe_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     tracing::info!(
         name: "lifecycle.configured",
         target: TARGET,
         grace_ms = ms(budget.grace),
-        grace_source = source,
+        grace_source = settings.grace_source,
         lame_duck_ms = ms(budget.lame_duck_ends),
         drain_until_ms = ms(budget.drain_ends),
         exit_by_ms = ms(budget.exit_by),
-        readiness,
+        readiness = ?settings.readiness,
+        probe_addr,
         "lifecycle.configured"
     );
 }
@@ -47,11 +50,7 @@ pub(crate) fn phase_entered(phase: Phase, since_cause: Duration) {
 }
 
 pub(crate) fn readiness_changed(ready: bool) {
-    let (from, to) = if ready {
-        ("not ready", "ready")
-    } else {
-        ("ready", "not ready")
-    };
+    let (from, to) = if ready { ("not ready", "ready") } else { ("ready", "not ready") };
     tracing::info!(name: "readiness.changed", target: TARGET, from, to, "readiness.changed");
 }
 

@@ -67,11 +67,7 @@ async fn a_server_serves_through_the_lame_duck_and_the_rest_is_passed_over() {
     let began = Instant::now();
     let report = life.run().await.expect("runs");
     assert_eq!(began.elapsed(), Duration::from_secs(5));
-    let phases: Vec<_> = report
-        .phases()
-        .iter()
-        .map(|time| (time.phase, time.used))
-        .collect();
+    let phases: Vec<_> = report.phases().iter().map(|time| (time.phase, time.used)).collect();
     assert_eq!(
         phases,
         [
@@ -80,12 +76,7 @@ async fn a_server_serves_through_the_lame_duck_and_the_rest_is_passed_over() {
             (Phase::Closing, Duration::ZERO),
         ]
     );
-    assert_eq!(
-        report.cause(),
-        &Cause::Requested {
-            reason: "test".into()
-        }
-    );
+    assert_eq!(report.cause(), &Cause::Requested { reason: "test".into() });
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,32 +109,17 @@ async fn what_outlives_the_drain_is_named_cancelled_and_aborted() {
     life.spawn("deaf", std::future::pending::<()>());
     let began = Instant::now();
     let report = life.run().await.expect("runs");
-    assert_eq!(
-        heeded.lock().expect("no panic").expect("heeded") - began,
-        ms(24_500)
-    );
+    assert_eq!(heeded.lock().expect("no panic").expect("heeded") - began, ms(24_500));
     assert_eq!(report.exit_code(), 3);
     let cuts: Vec<_> = report
         .cuts()
         .iter()
-        .map(|cut| {
-            (
-                cut.phase,
-                cut.at,
-                cut.blockers.iter().map(|b| b.name.as_str()).collect(),
-            )
-        })
+        .map(|cut| (cut.phase, cut.at, cut.blockers.iter().map(|b| b.name.as_str()).collect()))
         .collect::<Vec<(_, _, Vec<_>)>>();
-    assert_eq!(
-        cuts[0],
-        (Phase::Draining, ms(24_500), vec!["polite", "deaf"])
-    );
+    assert_eq!(cuts[0], (Phase::Draining, ms(24_500), vec!["polite", "deaf"]));
     assert_eq!(cuts[1], (Phase::Cancelling, ms(26_000), vec!["deaf"]));
     assert_eq!(report.components().last().expect("two").end, End::Aborted);
-    assert!(
-        began.elapsed() < ms(26_100),
-        "a task that yields is joined at once"
-    );
+    assert!(began.elapsed() < ms(26_100), "a task that yields is joined at once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,36 +146,22 @@ async fn guards_hold_the_drain_and_are_named_at_the_cut() {
     let report = life.run().await.expect("runs");
     assert_eq!(report.exit_code(), 3);
     let blocker = &report.cuts()[0].blockers[0];
-    assert_eq!(
-        (blocker.kind, blocker.name.as_str()),
-        (Kind::Work, "import of orders")
-    );
+    assert_eq!((blocker.kind, blocker.name.as_str()), (Kind::Work, "import of orders"));
     assert_eq!(blocker.age, ms(24_500));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_component_that_dies_is_the_cause() {
-    let failed = |error: &str| Cause::ComponentFailed {
-        name: "x".into(),
-        error: error.into(),
-    };
+    let failed = |error: &str| Cause::ComponentFailed { name: "x".into(), error: error.into() };
     let mut life = life();
-    life.spawn("x", async {
-        Err::<(), _>(std::io::Error::other("no luck"))
-    });
+    life.spawn("x", async { Err::<(), _>(std::io::Error::other("no luck")) });
     let report = life.run().await.expect("runs");
-    assert_eq!(
-        (report.cause(), report.exit_code()),
-        (&failed("no luck"), 1)
-    );
+    assert_eq!((report.cause(), report.exit_code()), (&failed("no luck"), 1));
 
     let mut life = self::life();
     life.spawn("x", panics());
     let report = life.run().await.expect("runs");
-    let panicked = Cause::ComponentPanicked {
-        name: "x".into(),
-        message: "on purpose".into(),
-    };
+    let panicked = Cause::ComponentPanicked { name: "x".into(), message: "on purpose".into() };
     assert_eq!((report.cause(), report.exit_code()), (&panicked, 1));
 
     let mut life = self::life();
@@ -218,12 +180,8 @@ async fn hooks_run_last_first_after_the_components_and_none_skips_the_rest() {
     };
     let mut life = life();
     let handle = life.handle();
-    let (component, first, failing, hanging) = (
-        note("component"),
-        note("first"),
-        note("failing"),
-        note("hanging"),
-    );
+    let (component, first, failing, hanging) =
+        (note("component"), note("first"), note("failing"), note("hanging"));
     life.spawn("c", async move {
         handle.shutdown("test");
         sleep(ms(10)).await;
@@ -241,15 +199,8 @@ async fn hooks_run_last_first_after_the_components_and_none_skips_the_rest() {
     });
     let began = Instant::now();
     let report = life.run().await.expect("runs");
-    assert_eq!(
-        *order.lock().expect("no panic"),
-        ["component", "hanging", "failing", "first"]
-    );
-    assert_eq!(
-        began.elapsed(),
-        ms(1_010),
-        "the hanging one had its second, no more"
-    );
+    assert_eq!(*order.lock().expect("no panic"), ["component", "hanging", "failing", "first"]);
+    assert_eq!(began.elapsed(), ms(1_010), "the hanging one had its second, no more");
     let ends: Vec<_> = report.hooks().iter().map(|hook| hook.end.clone()).collect();
     assert_eq!(
         ends,
@@ -279,8 +230,7 @@ async fn hooks_without_a_limit_leave_time_to_those_behind_them() {
 #[tokio::test(start_paused = true)]
 async fn two_components_of_one_name_are_the_callers_mistake() {
     let mut life = life();
-    life.spawn("a", std::future::pending::<()>())
-        .spawn("a", std::future::pending::<()>());
+    life.spawn("a", std::future::pending::<()>()).spawn("a", std::future::pending::<()>());
     let error = life.run().await.expect_err("refused");
     assert_eq!(format!("{error:?}"), "two components are named \"a\"");
 }
@@ -330,13 +280,7 @@ async fn ten_lifecycles_live_side_by_side() {
 
 #[test]
 fn a_budget_that_contradicts_itself_is_refused_before_anything_starts() {
-    let refused = Lifecycle::builder()
-        .grace_period(ms(500))
-        .build()
-        .expect_err("too short");
+    let refused = Lifecycle::builder().grace_period(ms(500)).build().expect_err("too short");
     let said = format!("{refused:?}");
-    assert!(
-        said.contains("contradicts itself") && said.contains("500ms"),
-        "{said}"
-    );
+    assert!(said.contains("contradicts itself") && said.contains("500ms"), "{said}");
 }

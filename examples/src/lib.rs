@@ -1,0 +1,49 @@
+//! What the examples share: logs to stdout, the address to listen on, the word `ready`.
+#![allow(clippy::print_stdout, reason = "examples log to stdout, as factor XI has it")]
+
+pub mod routes;
+
+use std::env;
+use std::error::Error;
+use std::io::{IsTerminal, stdout};
+
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+/// Logs to stdout: JSON unless that is a terminal or `LIFECYCLE_LOG=text`.
+pub fn init_logs() {
+    let json = match env::var("LIFECYCLE_LOG").as_deref() {
+        Ok("json") => true,
+        Ok("text") => false,
+        _ => !stdout().is_terminal(),
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter);
+    if json {
+        logs.json().flatten_event(true).init();
+    } else {
+        logs.with_target(false).init();
+    }
+}
+
+/// Listens on `HOST` and `PORT` (0.0.0.0:8080).
+///
+/// # Errors
+/// When the address is none, or cannot be bound; the message names it.
+///
+/// # Cancel safety
+/// Cancel safe: dropped, nothing is bound.
+pub async fn listen() -> Result<TcpListener, Box<dyn Error>> {
+    let host = env::var("HOST").unwrap_or_else(|_| "0.0.0.0".to_owned());
+    let port = env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
+    let port: u16 = port.parse().map_err(|_| format!("PORT={port:?} is not a port"))?;
+    let bound = TcpListener::bind((host.as_str(), port)).await;
+    let listener = bound.map_err(|error| format!("cannot listen on {host}:{port}: {error}"))?;
+    tracing::info!(addr = %listener.local_addr()?, "listening");
+    Ok(listener)
+}
+
+/// Prints `ready` on a line of its own: signals are caught and the listener is in place.
+pub fn say_ready() {
+    println!("ready");
+}

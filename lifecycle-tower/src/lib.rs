@@ -1,0 +1,53 @@
+//! Drains HTTP without losing a request: [`serve()`], a loop that owns its connections, and
+//! [`DrainLayer`], for what can be done under another server.
+//!
+//! ```no_run
+//! use lifecycle::{Lifecycle, Report};
+//! # #[cfg(feature = "axum")]
+//! use axum::{Router, routing::get};
+//!
+//! # #[cfg(feature = "axum")]
+//! #[tokio::main]
+//! async fn main() -> Result<Report, Box<dyn std::error::Error>> {
+//!     let mut life = Lifecycle::from_env()?; // signals are caught from here on
+//!     life.serve_probes().await?; // /livez /readyz /startupz
+//!     let app = Router::new().route("/", get(|| async { "hello" }));
+//!     let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
+//!     life.spawn("http", lifecycle_tower::serve(listener, app));
+//!     Ok(life.run().await?)
+//! }
+//! # #[cfg(not(feature = "axum"))]
+//! # fn main() {}
+//! ```
+//!
+//! # What happens at a stop
+//!
+//! From the cause on (the lame duck) connections are still accepted and every request is
+//! served; HTTP/1 responses say `Connection: close`, so that clients and balancers move
+//! away of themselves. At the drain the accept queue is swept, the listener closes,
+//! HTTP/2 connections get GOAWAY, event streams end, handlers of upgraded sockets see
+//! their [`DrainToken`]; a request that still arrives on a connection that we hold is
+//! served. A connection without a request is closed once it has been silent for
+//! [`idle_drain_timeout`](Serve::idle_drain_timeout), counted from its last byte. At the
+//! hard stop the token fires a second time and upgraded sockets return an error; at the
+//! end of the cancel window what is left is dropped, named in the report.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![doc(test(attr(deny(warnings))))]
+
+mod body;
+mod future;
+mod head;
+mod layer;
+#[cfg(feature = "serve")]
+mod serve;
+mod service;
+mod stream;
+mod sync;
+
+pub use body::DrainBody;
+pub use future::DrainFuture;
+pub use layer::DrainLayer;
+#[cfg(feature = "serve")]
+pub use serve::{PeerAddr, Serve, serve};
+pub use service::DrainService;
+pub use stream::{DrainToken, PolicyFuture, StreamPolicy, WithStreamPolicy};

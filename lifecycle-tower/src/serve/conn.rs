@@ -1,0 +1,356 @@
+//! One connection: finds out its protocol, drives hyper, and closes it by the rule.
+//!
+//! One task a connection; it wakes for the socket, for its requests, for the next phase
+//! and for one timer, never to poll.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use lifecycle::{Handle, InFlight, Phase, Reached};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tower::Service;
+
+use super::exec::Streams;
+use super::io::{CountedIo, Transport};
+use super::request::{Common, Requests};
+use super::rule::{Decision, Facts, Limits, Protocol, Rule};
+use super::state::{ConnState, Look};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Io<T> = TokioIo<CountedIo<T>>;
+type Http1<T, S> = http1::UpgradeableConnection<Io<T>, Requests<S>>;
+type Http2<T, S> = http2::Connection<Io<T>, Requests<S>, Streams>;
+
+/// What is asked of an application, in one place.
+pub(crate) trait App<B>:
+    Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S, B> App<B> for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+}
+
+pub(crate) struct Conn<T: Transport, S: App<B>, B: http_body::Body + Send + 'static>
+where
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    proto: Proto<T, S, B>,
+    state: Arc<ConnState>,
+    handle: Handle,
+    limits: Limits,
+    rule: Rule,
+    last_active: Instant,
+    phase: Option<NextPhase>,
+    timer: Option<Timer>,
+}
+
+enum Proto<T: Transport, S: App<B>, B: http_body::Body + Send + 'static>
+where
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Reading the first bytes.
+    Unknown(Box<Unknown<T, S>>),
+    Http1(Pin<Box<Http1<T, S>>>),
+    Http2(Pin<Box<Http2<T, S>>>),
+    /// Between two of the others, while one is made of another.
+    Taken(std::marker::PhantomData<fn() -> B>),
+}
+
+struct Unknown<T, S> {
+    io: CountedIo<T>,
+    service: Requests<S>,
+    streams: Streams,
+    first: Vec<u8>,
+}
+
+/// The next phase that changes anything, and the wait for it.
+struct NextPhase {
+    phase: Phase,
+    reached: Pin<Box<Reached>>,
+    armed: bool,
+}
+
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    at: Instant,
+    armed: bool,
+}
+
+impl<T, S, B> Conn<T, S, B>
+where
+    T: Transport,
+    S: App<B>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// `guard` is the connection's own, `streams` that of its HTTP/2 tasks.
+    pub(crate) fn new(
+        stream: T,
+        peer: SocketAddr,
+        app: S,
+        common: Arc<Common>,
+        limits: Limits,
+        guard: InFlight,
+        streams: Streams,
+    ) -> Self {
+        let state = Arc::new(ConnState::new());
+        let handle = common.handle.clone();
+        let io = CountedIo::new(stream, Arc::clone(&state), handle.clone(), guard);
+        let service = Requests::new(app, common, Arc::clone(&state), peer);
+        let unknown = Unknown { io, service, streams, first: Vec::new() };
+        Self {
+            proto: Proto::Unknown(Box::new(unknown)),
+            state,
+            handle,
+            limits,
+            rule: Rule::default(),
+            last_active: Instant::now(),
+            phase: None,
+            timer: None,
+        }
+    }
+
+    /// Drives the protocol; ready when the connection is over.
+    fn poll_proto(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.proto {
+                Proto::Unknown(unknown) => {
+                    let found = ready!(unknown.poll_first(cx));
+                    let Proto::Unknown(unknown) =
+                        std::mem::replace(&mut self.proto, Proto::Taken(std::marker::PhantomData))
+                    else {
+                        return Poll::Ready(());
+                    };
+                    match found {
+                        Some(protocol) => self.proto = unknown.start(protocol),
+                        None => return Poll::Ready(()),
+                    }
+                }
+                // An error is the peer's affair: it left, or it spoke nonsense and was
+                // told so. What it cost is in the drain's own books.
+                Proto::Http1(conn) => return conn.as_mut().poll(cx).map(drop),
+                Proto::Http2(conn) => return conn.as_mut().poll(cx).map(drop),
+                Proto::Taken(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Sees to it that the next phase wakes us.
+    fn poll_phase(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let now = self.handle.phase();
+            let next = match now {
+                Phase::Closing | Phase::Stopped => return self.phase = None,
+                Phase::Cancelling => Phase::Closing,
+                Phase::Draining => Phase::Cancelling,
+                _ => Phase::Draining,
+            };
+            let phase = match &mut self.phase {
+                Some(phase) if phase.phase == next => phase,
+                other => {
+                    let reached = Box::pin(self.handle.reached(next));
+                    other.insert(NextPhase { phase: next, reached, armed: false })
+                }
+            };
+            // Armed once with this task's waker, it needs no further polls until the phase
+            // has moved, which is one load to see.
+            if phase.armed || phase.reached.as_mut().poll(cx).is_pending() {
+                phase.armed = true;
+                return;
+            }
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        let phase = self.handle.phase();
+        let flights = self.state.flights();
+        // From the drain on the end of the last request must wake us.
+        let in_flight = if phase >= Phase::Draining { flights.watch() } else { flights.count() };
+        Facts {
+            phase,
+            protocol: match self.proto {
+                Proto::Http1(_) => Protocol::Http1,
+                Proto::Http2(_) => Protocol::Http2,
+                _ => Protocol::Unknown,
+            },
+            busy: in_flight > 0 || self.state.is_write_blocked(),
+            part_of_a_head: self.state.has_part_of_a_head(),
+            lingering: self.state.is_lingering(),
+            now: Instant::now(),
+            last_active: self.last_active,
+        }
+    }
+
+    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = match &mut self.timer {
+            Some(timer) => timer,
+            none => {
+                let sleep = Box::pin(tokio::time::sleep_until(at));
+                none.insert(Timer { sleep, at, armed: false })
+            }
+        };
+        // A timer that is due earlier is left alone: it wakes us and we look again. So a
+        // busy keep-alive connection resets it once in a timeout, not once a request.
+        if at < timer.at || timer.sleep.is_elapsed() {
+            timer.sleep.as_mut().reset(at);
+            timer.at = at;
+            timer.armed = false;
+        }
+        if !timer.armed {
+            ready!(poll_armed(timer, cx));
+            return Poll::Ready(());
+        }
+        if timer.sleep.is_elapsed() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn note_activity(&mut self) {
+        if self.state.take_active() {
+            self.last_active = Instant::now();
+        }
+    }
+}
+
+impl<T: Transport, S> Unknown<T, S> {
+    /// Reads until the first bytes tell the protocol; `None` when the peer has left.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Protocol>> {
+        loop {
+            let mut bytes = [0; FIRST_READ];
+            let mut buf = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => self.first.extend_from_slice(buf.filled()),
+                _ => return Poll::Ready(None),
+            }
+            let known = self.first.len().min(PREFACE.len());
+            if self.first[..known] != PREFACE[..known] {
+                return Poll::Ready(Some(Protocol::Http1));
+            }
+            if known == PREFACE.len() {
+                return Poll::Ready(Some(Protocol::Http2));
+            }
+        }
+    }
+
+    fn start<B>(self, protocol: Protocol) -> Proto<T, S, B>
+    where
+        S: App<B>,
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let Self { mut io, service, streams, first } = self;
+        io.unread(&first);
+        let io = TokioIo::new(io);
+        if protocol == Protocol::Http2 {
+            let mut builder = http2::Builder::new(streams);
+            // For WebSockets over HTTP/2 (RFC 8441).
+            builder.enable_connect_protocol();
+            return Proto::Http2(Box::pin(builder.serve_connection(io, service)));
+        }
+        // No timer: hyper's head timeout would run on idle connections too; `rule` has ours.
+        let conn = http1::Builder::new().serve_connection(io, service).with_upgrades();
+        Proto::Http1(Box::pin(conn))
+    }
+}
+
+fn poll_armed(timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
+    let polled = timer.sleep.as_mut().poll(cx);
+    timer.armed = polled.is_pending();
+    polled
+}
+
+impl<T, S, B> Future for Conn<T, S, B>
+where
+    T: Transport,
+    S: App<B>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.poll_phase(cx);
+        if this.poll_proto(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        this.state.flushed();
+        // Registered before the requests in flight are counted: an end in between wakes us.
+        this.state.task().register(cx.waker());
+        // Bounded: GOAWAY is sent once, and a last look finds something a few times at most.
+        loop {
+            this.note_activity();
+            let facts = this.facts();
+            match this.rule.decide(&facts, &this.limits) {
+                Decision::Wait(None) => return Poll::Pending,
+                Decision::Wait(Some(at)) => ready!(this.poll_timer(at, cx)),
+                Decision::Close => return Poll::Ready(()),
+                Decision::GoAway => {
+                    if let Proto::Http2(conn) = &mut this.proto {
+                        conn.as_mut().graceful_shutdown();
+                    }
+                    this.rule.told(facts.now);
+                    if this.poll_proto(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                }
+                Decision::LastLook => {
+                    this.state.ask_for_a_look();
+                    if this.poll_proto(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                    this.state.flushed();
+                    let unread = this.state.take_look() == Some(Look::Unread);
+                    if !unread
+                        && !this.state.is_write_blocked()
+                        && this.state.flights().count() == 0
+                    {
+                        return Poll::Ready(());
+                    }
+                    // Something is there; the runtime is about to wake us for it.
+                    if !this.rule.found(facts.now) {
+                        return Poll::Ready(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T, S, B> fmt::Debug for Conn<T, S, B>
+where
+    T: Transport,
+    S: App<B>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// What every HTTP/2 connection begins with (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Most first requests fit, so that finding out the protocol costs no read of its own.
+const FIRST_READ: usize = 1024;

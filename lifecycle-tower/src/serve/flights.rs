@@ -1,0 +1,143 @@
+//! How many requests one connection has in flight, and whether its task wants to be told
+//! of the next one's end.
+//!
+//! # Invariants
+//! 1. One word holds both: bit 0 = told, the rest = twice the number in flight.
+//! 2. An end after the watch began wakes the task; the task registers its waker before it
+//!    begins to watch, and looks at the number that the watch returned.
+
+use crate::sync::{AtomicUsize, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct Flights(AtomicUsize);
+
+impl Flights {
+    pub(crate) fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    pub(crate) fn begin(&self) {
+        // Ordering: Relaxed, only the number is shared.
+        self.0.fetch_add(ONE, Ordering::Relaxed);
+    }
+
+    /// Ends one; whether the connection's task must be woken.
+    #[must_use]
+    pub(crate) fn end(&self) -> bool {
+        // Ordering: Release, pairs with the Acquire in `watch`: who sees none in flight sees
+        // what was noted of them.
+        let before = self.0.fetch_sub(ONE, Ordering::Release);
+        debug_assert!(before >= ONE, "an end without a beginning");
+        before & WATCHED != 0
+    }
+
+    /// Asks to be told of ends from here on; the number in flight at this moment.
+    #[must_use]
+    pub(crate) fn watch(&self) -> usize {
+        // Ordering: Acquire, pairs with the Release in `end`.
+        self.0.fetch_or(WATCHED, Ordering::Acquire) / ONE
+    }
+
+    /// The number in flight.
+    pub(crate) fn count(&self) -> usize {
+        // Ordering: Acquire, as in `watch`.
+        self.0.load(Ordering::Acquire) / ONE
+    }
+}
+
+const WATCHED: usize = 1;
+const ONE: usize = 2;
+
+#[cfg(all(test, not(lifecycle_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_told_from_the_watch_on() {
+        let flights = Flights::new();
+        flights.begin();
+        flights.begin();
+        assert!(!flights.end());
+        assert_eq!(flights.watch(), 1);
+        assert_eq!(flights.watch(), 1, "watching twice is watching once");
+        assert!(flights.end());
+        assert_eq!(flights.count(), 0);
+    }
+}
+
+#[cfg(all(test, lifecycle_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+    use std::task::Poll;
+
+    use loom::cell::UnsafeCell;
+    use loom::future::{AtomicWaker, block_on};
+    use loom::thread;
+
+    use super::*;
+
+    /// Question: can the connection's task sleep through the end of its last request?
+    #[test]
+    fn loom_the_last_end_wakes_the_connection() {
+        loom::model(|| {
+            let flights = Arc::new(Flights::new());
+            let waker = Arc::new(AtomicWaker::new());
+            flights.begin();
+            let stream = thread::spawn({
+                let (flights, waker) = (flights.clone(), waker.clone());
+                move || {
+                    if flights.end() {
+                        waker.wake();
+                    }
+                }
+            });
+            block_on(std::future::poll_fn(|cx| {
+                waker.register_by_ref(cx.waker());
+                if flights.watch() == 0 { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            stream.join().expect("no panic");
+        });
+    }
+
+    /// Question: does who sees none in flight see what was noted of the last one?
+    #[test]
+    fn loom_none_in_flight_shows_what_was_noted() {
+        loom::model(|| {
+            let flights = Arc::new(Flights::new());
+            let noted = Arc::new(UnsafeCell::new(0));
+            flights.begin();
+            let stream = thread::spawn({
+                let (flights, noted) = (flights.clone(), noted.clone());
+                move || {
+                    noted.with_mut(|_| ());
+                    flights.end()
+                }
+            });
+            if flights.watch() == 0 {
+                noted.with(|_| ());
+            }
+            let _ = stream.join().expect("no panic");
+        });
+    }
+
+    /// Question: the same for a look without a watch.
+    #[test]
+    fn loom_a_count_of_none_shows_what_was_noted() {
+        loom::model(|| {
+            let flights = Arc::new(Flights::new());
+            let noted = Arc::new(UnsafeCell::new(0));
+            flights.begin();
+            let stream = thread::spawn({
+                let (flights, noted) = (flights.clone(), noted.clone());
+                move || {
+                    noted.with_mut(|_| ());
+                    flights.end()
+                }
+            });
+            if flights.count() == 0 {
+                noted.with(|_| ());
+            }
+            let _ = stream.join().expect("no panic");
+        });
+    }
+}

@@ -1,0 +1,126 @@
+//! The response body under `serve`: in flight until its last byte is with the socket.
+//!
+//! A body that has ended says nothing of what the server still keeps in its buffers. On
+//! HTTP/2 every piece of data therefore holds the request's guard; on HTTP/1 the
+//! connection's task watches its one write buffer (`state`).
+
+use std::fmt;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+
+use super::state::RequestGuard;
+use crate::body::ends_now;
+use crate::stream::StreamEnd;
+
+/// Keeps a request in flight.
+pub(crate) enum Hold {
+    /// Until the body ends.
+    Body { _guard: RequestGuard },
+    /// Until the body has ended and the last data of it was dropped.
+    Data(Arc<RequestGuard>),
+}
+
+pin_project_lite::pin_project! {
+    pub(crate) struct HeldBody<B> {
+        #[pin]
+        inner: Option<B>,
+        hold: Option<Hold>,
+        end: Option<StreamEnd>,
+    }
+}
+
+/// Data that keeps its request in flight.
+pub(crate) struct Held<D> {
+    data: D,
+    _hold: Option<Arc<RequestGuard>>,
+}
+
+impl<B> HeldBody<B> {
+    pub(crate) fn new(inner: B, hold: Option<Hold>, end: Option<StreamEnd>) -> Self {
+        Self { inner: Some(inner), hold, end }
+    }
+
+    /// For an answer that is not the application's.
+    pub(crate) fn empty() -> Self {
+        Self { inner: None, hold: None, end: None }
+    }
+}
+
+impl<B: Body> Body for HeldBody<B> {
+    type Data = Held<B::Data>;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        // The end is looked at first, so that a frame already made is never thrown away.
+        let frame = if ends_now(this.end, cx) { Poll::Ready(None) } else { inner.poll_frame(cx) };
+        match frame {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => {
+                let hold = match this.hold {
+                    Some(Hold::Data(guard)) => Some(Arc::clone(guard)),
+                    _ => None,
+                };
+                Poll::Ready(Some(Ok(frame.map_data(|data| Held { data, _hold: hold }))))
+            }
+            Poll::Ready(ended) => {
+                // What streams is freed here, not when the connection gets round to it.
+                this.inner.set(None);
+                *this.hold = None;
+                Poll::Ready(ended.and_then(Result::err).map(Err))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(B::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            None => SizeHint::with_exact(0),
+            // One that may end early has no length to declare.
+            Some(_) if self.end.is_some() => SizeHint::default(),
+            Some(inner) => inner.size_hint(),
+        }
+    }
+}
+
+impl<D: Buf> Buf for Held<D> {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
+        self.data.chunks_vectored(dst)
+    }
+
+    fn advance(&mut self, cnt: usize) {
+        self.data.advance(cnt);
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        self.data.copy_to_bytes(len)
+    }
+}
+
+impl<B> fmt::Debug for HeldBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldBody").field("in_flight", &self.hold.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,257 @@
+//! A serve loop that owns its connections, so that it can bound every one of them.
+
+mod accept;
+mod conn;
+mod exec;
+mod flights;
+mod held;
+mod io;
+mod request;
+mod rule;
+mod state;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use lifecycle::{BoxError, Component, Gate, Handle, Kind, Phase, Role};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tower::Service;
+
+use self::accept::Accepted;
+use self::conn::Conn;
+use self::exec::Streams;
+use self::request::{Attach, Common};
+use self::rule::Limits;
+
+/// Serves HTTP/1 and HTTP/2 (with prior knowledge, h2c) on `listener` as a component of a
+/// [`Lifecycle`](lifecycle::Lifecycle): `app` is an axum `Router` or any tower service of
+/// http requests.
+///
+/// # Examples
+/// A service without axum:
+/// ```no_run
+/// use std::convert::Infallible;
+///
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use lifecycle::{Lifecycle, Report};
+///
+/// #[tokio::main]
+/// async fn main() -> Result<Report, Box<dyn std::error::Error>> {
+///     let mut life = Lifecycle::from_env()?;
+///     let app = tower::service_fn(|_: Request<_>| async {
+///         Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from("hello"))))
+///     });
+///     let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
+///     life.spawn("http", lifecycle_tower::serve(listener, app));
+///     Ok(life.run().await?)
+/// }
+/// ```
+pub fn serve<S>(listener: TcpListener, app: S) -> Serve<S> {
+    Serve {
+        listener,
+        app,
+        connection_limit: None,
+        limits: Limits {
+            header_read_timeout: HEADER_READ_TIMEOUT,
+            keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
+            idle_drain_timeout: IDLE_DRAIN_TIMEOUT,
+        },
+        attach: Vec::new(),
+    }
+}
+
+/// A server to be spawned on a [`Lifecycle`](lifecycle::Lifecycle); made by [`serve`].
+#[must_use = "a server does nothing until it is spawned"]
+pub struct Serve<S> {
+    listener: TcpListener,
+    app: S,
+    connection_limit: Option<usize>,
+    limits: Limits,
+    attach: Vec<Attach>,
+}
+
+/// The address of the client's end of the connection, in the extensions of a request when
+/// [`Serve::with_peer_addr`] asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerAddr(pub SocketAddr);
+
+impl<S> Serve<S> {
+    /// At most this many connections at once; more wait in the accept queue. Default: no
+    /// limit but the process' descriptors, at whose end accepting backs off and recovers.
+    ///
+    /// The sweep at the drain takes the accept queue beyond it: what was let in by the
+    /// system is served.
+    pub fn connection_limit(self, connections: usize) -> Self {
+        Self { connection_limit: Some(connections), ..self }
+    }
+
+    /// How long a request's head may take, from its first byte. Default 30 s, as hyper's.
+    pub fn header_read_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.header_read_timeout = timeout;
+        self
+    }
+
+    /// How long a connection may be silent between requests, before its first one too. An
+    /// HTTP/2 connection without streams gets GOAWAY then. Default 75 s: above the 60 s
+    /// after which AWS' load balancers give up an idle connection of theirs.
+    pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// In the drain, how long a connection without a request may have been silent before
+    /// it is closed. Counted from its last byte (or its accept), not from the drain's
+    /// start, so most idle connections close at once. Default 1 s.
+    pub fn idle_drain_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.idle_drain_timeout = timeout;
+        self
+    }
+
+    /// Puts the client's [`PeerAddr`] into the extensions of every request.
+    pub fn with_peer_addr(mut self) -> Self {
+        self.attach.push(|extensions, peer| {
+            extensions.insert(PeerAddr(peer));
+        });
+        self
+    }
+
+    /// Puts axum's `ConnectInfo<SocketAddr>` into the extensions of every request, for
+    /// handlers that extract it.
+    #[cfg(feature = "axum")]
+    pub fn with_axum_connect_info(mut self) -> Self {
+        self.attach.push(|extensions, peer| {
+            extensions.insert(axum::extract::ConnectInfo(peer));
+        });
+        self
+    }
+}
+
+impl<S, B> Component for Serve<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    async fn run(self, handle: Handle) -> Result<(), BoxError> {
+        let server = Server {
+            app: self.app,
+            conns: handle.gate(Kind::Connection),
+            tasks: handle.gate(Kind::Connection),
+            limits: self.limits,
+            common: Arc::new(Common {
+                requests: handle.gate(Kind::Request),
+                handle,
+                attach: self.attach,
+            }),
+        };
+        let limit =
+            self.connection_limit.map(|most| Arc::new(Semaphore::new(most.min(PERMITS_MOST))));
+        server.run(self.listener, limit).await;
+        Ok(())
+    }
+
+    fn role(&self) -> Role {
+        Role::Server
+    }
+}
+
+/// A server that runs.
+struct Server<S> {
+    app: S,
+    /// Counts sockets, upgraded ones too.
+    conns: Gate,
+    /// Counts the tasks of HTTP/2 streams.
+    tasks: Gate,
+    limits: Limits,
+    common: Arc<Common>,
+}
+
+impl<S, B> Server<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    async fn run(mut self, listener: TcpListener, limit: Option<Arc<Semaphore>>) {
+        let handle = self.common.handle.clone();
+        let addr = listener.local_addr().map_or_else(|_| "?".to_owned(), |addr| addr.to_string());
+        accept::accept_until_draining(&listener, limit.as_ref(), &handle, |accepted| {
+            self.spawn(accepted);
+        })
+        .await;
+        let swept = accept::sweep(listener, |accepted| self.spawn(accepted)).await;
+        self.conns.close();
+        tracing::info!(
+            name: "listener.closed",
+            target: "lifecycle",
+            addr,
+            swept,
+            connections = self.conns.in_flight(),
+            "listener.closed"
+        );
+        handle.note(format!(
+            "listener {addr} closed, {swept} swept, {} connections held",
+            self.conns.in_flight()
+        ));
+        let Self { conns, tasks, common, .. } = self;
+        // Requests are admitted as long as a connection is held, but not past the hard stop.
+        tokio::select! {
+            () = conns.drained() => {}
+            () = handle.reached(Phase::Cancelling) => {}
+        }
+        common.requests.close();
+        // Bounded by `Closing`, at which every connection drops itself; should one be stuck
+        // in a thread that does not yield, the coordinator gives us up.
+        conns.drained().await;
+        tasks.close();
+        tasks.drained().await;
+        common.requests.drained().await;
+    }
+
+    fn spawn(&mut self, accepted: Accepted) {
+        let Accepted { stream, peer, permit } = accepted;
+        // Counted before its task exists: no moment at which it is accepted and unknown.
+        let Ok(guard) = self.conns.enter_unnamed() else {
+            return;
+        };
+        // Small writes go out at once; batching them is the caller's to do.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(target: "lifecycle", %error, "TCP_NODELAY was not set");
+        }
+        let streams = Streams::new(self.tasks.clone());
+        let (app, common) = (self.app.clone(), Arc::clone(&self.common));
+        let conn = Conn::new(stream, peer, app, common, self.limits, guard, streams);
+        drop(tokio::spawn(async move {
+            conn.await;
+            drop(permit);
+        }));
+    }
+}
+
+impl<S> fmt::Debug for Serve<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("listener", &self.listener)
+            .field("connection_limit", &self.connection_limit)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+const IDLE_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+const PERMITS_MOST: usize = Semaphore::MAX_PERMITS;

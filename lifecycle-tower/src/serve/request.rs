@@ -1,0 +1,157 @@
+//! One request under `serve`: counted from its head on, told of the drain, answered.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Extensions, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use lifecycle::{Gate, Handle, Stage};
+use tower::util::Oneshot;
+use tower::{Service, ServiceExt};
+
+use super::exec;
+use super::held::{Held, HeldBody, Hold};
+use super::state::{ConnState, HeldBy, RequestGuard};
+use crate::head::Asked;
+use crate::stream::{DrainToken, StreamEnd, StreamPolicy};
+
+/// Puts what is known of the connection into a request.
+pub(crate) type Attach = fn(&mut Extensions, SocketAddr);
+
+/// What all connections of one server share.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) handle: Handle,
+    pub(crate) requests: Gate,
+    pub(crate) attach: Vec<Attach>,
+}
+
+/// The service of one connection.
+pub(crate) struct Requests<S> {
+    app: S,
+    common: Arc<Common>,
+    conn: Arc<ConnState>,
+    token: DrainToken,
+    peer: SocketAddr,
+}
+
+pin_project_lite::pin_project! {
+    /// The answer to one request.
+    pub(crate) struct Answer<F> {
+        #[pin]
+        inner: Option<F>,
+        guard: Option<RequestGuard>,
+        asked: Asked,
+        common: Arc<Common>,
+    }
+}
+
+impl<S> Requests<S> {
+    pub(crate) fn new(app: S, common: Arc<Common>, conn: Arc<ConnState>, peer: SocketAddr) -> Self {
+        let token = DrainToken::new(common.handle.clone());
+        Self { app, common, conn, token, peer }
+    }
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+    B: http_body::Body,
+{
+    type Response = Response<HeldBody<B>>;
+    type Error = S::Error;
+    type Future = Answer<Oneshot<S, Request<Incoming>>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let asked = Asked::of(&request);
+        let http2 = request.version() == Version::HTTP_2;
+        // HTTP/2 clients answer our close with theirs; an HTTP/1 client that has sent no
+        // body has nothing on its way that could reset the response.
+        self.conn.head_complete(http2 || !request.body().is_end_stream());
+        let held_by = if http2 { HeldBy::Data } else { HeldBy::Connection };
+        let (method, path) = (request.method().as_str(), request.uri().path());
+        let Ok(guard) = self.common.requests.enter(method, path) else {
+            // Only after the hard stop: nobody would be there to answer it.
+            if self.conn.flights().end() {
+                self.conn.task().wake();
+            }
+            return Answer { inner: None, guard: None, asked, common: Arc::clone(&self.common) };
+        };
+        let guard = RequestGuard::new(guard, Arc::clone(&self.conn), held_by);
+        request.extensions_mut().insert(self.token.clone());
+        for attach in &self.common.attach {
+            attach(request.extensions_mut(), self.peer);
+        }
+        let inner = Some(self.app.clone().oneshot(request));
+        Answer { inner, guard: Some(guard), asked, common: Arc::clone(&self.common) }
+    }
+}
+
+impl<F, B, E> Future for Answer<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: http_body::Body,
+{
+    type Output = Result<Response<HeldBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let handle = &this.common.handle;
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            let mut response = Response::new(HeldBody::empty());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            this.asked.close(handle.phase(), response.status(), response.headers_mut());
+            return Poll::Ready(Ok(response));
+        };
+        let response = ready!(inner.poll(cx));
+        let guard = this.guard.take();
+        let (mut head, body) = match response {
+            Ok(response) => response.into_parts(),
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        this.asked.close(handle.phase(), head.status, &mut head.headers);
+        let policy = head.extensions.get::<StreamPolicy>().copied();
+        let end = StreamEnd::of(&head.headers, policy, handle);
+        let hold = match guard {
+            Some(guard) => hold(guard, *this.asked, head.status),
+            None => None,
+        };
+        Poll::Ready(Ok(Response::from_parts(head, HeldBody::new(body, hold, end))))
+    }
+}
+
+/// Who keeps the request in flight from its response's head on.
+fn hold(guard: RequestGuard, asked: Asked, status: StatusCode) -> Option<Hold> {
+    let http2 = asked.version == Version::HTTP_2;
+    let upgraded = asked.is_upgraded_by(status);
+    guard.set_stage(if upgraded { Stage::Upgraded } else { Stage::Sending });
+    match (upgraded, http2) {
+        (false, false) => Some(Hold::Body { _guard: guard }),
+        (false, true) => Some(Hold::Data(Arc::new(guard))),
+        (true, false) => {
+            guard.upgrade();
+            None
+        }
+        (true, true) => {
+            exec::hand_over(guard);
+            None
+        }
+    }
+}
+
+impl<S> fmt::Debug for Requests<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl<D> fmt::Debug for Held<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
+}

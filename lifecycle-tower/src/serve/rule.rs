@@ -1,0 +1,337 @@
+//! When a connection may be closed: the rules of the drain for one connection.
+//!
+//! Pure: facts and times in, a decision out.
+//!
+//! # Invariants
+//! 1. A connection with a request in flight is never closed before `Closing`.
+//! 2. Without one, every connection is bounded in every phase: by its head's or its
+//!    keep-alive timeout while running, by the idle drain timeout from the drain on.
+//! 3. Nothing is closed at the drain before a last look found nothing to read.
+
+use std::time::Duration;
+
+use lifecycle::Phase;
+use tokio::time::Instant;
+
+/// How long a connection may do what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) header_read_timeout: Duration,
+    pub(crate) keep_alive_timeout: Duration,
+    pub(crate) idle_drain_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Too few bytes to tell.
+    Unknown,
+    Http1,
+    Http2,
+}
+
+/// What is known of a connection at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) phase: Phase,
+    pub(crate) protocol: Protocol,
+    /// A request is in flight, or its response is not wholly with the socket.
+    pub(crate) busy: bool,
+    /// Bytes came since the last complete head.
+    pub(crate) part_of_a_head: bool,
+    /// A lingering close has a bound of its own.
+    pub(crate) lingering: bool,
+    pub(crate) now: Instant,
+    /// When the last byte moved, or the connection was accepted.
+    pub(crate) last_active: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Wait for an event, or for this moment if there is one.
+    Wait(Option<Instant>),
+    /// Tell the HTTP/2 peer to go (GOAWAY), then decide again.
+    GoAway,
+    /// Look at the socket once more, then close unless something came.
+    LastLook,
+    /// Close at once.
+    Close,
+}
+
+/// What has to be remembered of a connection from one decision to the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rule {
+    /// When the head that is being read began.
+    head_since: Option<Instant>,
+    /// GOAWAY was sent at that moment.
+    told: Option<Instant>,
+    /// The drain saw it busy: it was told by its response's head, or could not be.
+    was_busy: bool,
+    /// In the drain, without a request: the silence that counts began then.
+    quiet_since: Option<Instant>,
+    /// How many last looks have found something.
+    found: u8,
+}
+
+impl Rule {
+    pub(crate) fn decide(&mut self, facts: &Facts, limits: &Limits) -> Decision {
+        self.head_since = match (facts.part_of_a_head && !facts.busy, self.head_since) {
+            (false, _) => None,
+            (true, None) => Some(facts.last_active),
+            (true, since) => since,
+        };
+        match facts.phase {
+            Phase::Closing | Phase::Stopped => Decision::Close,
+            Phase::Cancelling if !facts.busy => Decision::Close,
+            Phase::Draining | Phase::Cancelling => self.drain(facts, limits),
+            _ => self.serve(facts, limits),
+        }
+    }
+
+    /// Notes that a last look found something: it gets its time, a few times at most. Whether
+    /// it does.
+    pub(crate) fn found(&mut self, now: Instant) -> bool {
+        self.found += 1;
+        self.was_busy = false;
+        self.quiet_since = Some(now);
+        self.told = self.told.map(|_| now);
+        self.head_since = self.head_since.map(|_| now);
+        self.found <= FOUND_MOST
+    }
+
+    /// Notes that GOAWAY was sent.
+    pub(crate) fn told(&mut self, now: Instant) {
+        self.told = Some(now);
+    }
+
+    fn serve(&self, facts: &Facts, limits: &Limits) -> Decision {
+        if facts.busy || facts.lingering {
+            return Decision::Wait(None);
+        }
+        let (since, limit) = match (facts.protocol, self.head_since, self.told) {
+            // Its answer to the GOAWAY is all that we wait for.
+            (Protocol::Http2, _, Some(told)) => (told, limits.header_read_timeout),
+            (Protocol::Http2, ..) | (_, None, _) => (facts.last_active, limits.keep_alive_timeout),
+            (_, Some(since), _) => (since, limits.header_read_timeout),
+        };
+        match since + limit {
+            ends if ends > facts.now => Decision::Wait(Some(ends)),
+            _ if facts.protocol == Protocol::Http2 && self.told.is_none() => Decision::GoAway,
+            _ => Decision::LastLook,
+        }
+    }
+
+    fn drain(&mut self, facts: &Facts, limits: &Limits) -> Decision {
+        if facts.protocol == Protocol::Http2 && self.told.is_none() {
+            return Decision::GoAway;
+        }
+        if facts.busy || facts.lingering {
+            self.was_busy = true;
+            self.quiet_since = None;
+            return Decision::Wait(None);
+        }
+        let quiet_since = match (facts.protocol, self.told) {
+            // Each byte shows that the peer lives, and our GOAWAY gave it a second.
+            (Protocol::Http2, Some(told)) => told.max(facts.last_active),
+            _ => self.quiet_since(facts),
+        };
+        let done = facts.protocol != Protocol::Http2 && self.was_busy && !facts.part_of_a_head;
+        let ends = quiet_since + limits.idle_drain_timeout;
+        if done || ends <= facts.now { Decision::LastLook } else { Decision::Wait(Some(ends)) }
+    }
+
+    /// The silence that counts for HTTP/1: since the last byte at the drain's beginning; a
+    /// head that begins later gets its own time, once, so that a trickle of single bytes
+    /// cannot hold the drain.
+    fn quiet_since(&mut self, facts: &Facts) -> Instant {
+        let since = *self.quiet_since.get_or_insert(facts.last_active);
+        let since = self.head_since.map_or(since, |head| head.max(since));
+        self.quiet_since = Some(since);
+        since
+    }
+}
+
+/// A peer that has something on its way at each last look is not closing by chance.
+const FOUND_MOST: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        header_read_timeout: Duration::from_secs(30),
+        keep_alive_timeout: Duration::from_secs(75),
+        idle_drain_timeout: Duration::from_secs(1),
+    };
+
+    struct Case {
+        rule: Rule,
+        facts: Facts,
+        start: Instant,
+    }
+
+    impl Case {
+        fn new(protocol: Protocol, phase: Phase) -> Self {
+            let start = Instant::now();
+            let facts = Facts {
+                phase,
+                protocol,
+                busy: false,
+                part_of_a_head: false,
+                lingering: false,
+                now: start,
+                last_active: start,
+            };
+            Self { rule: Rule::default(), facts, start }
+        }
+
+        fn at(&mut self, ms: u64) -> &mut Self {
+            self.facts.now = self.start + Duration::from_millis(ms);
+            self
+        }
+
+        fn byte(&mut self) -> &mut Self {
+            self.facts.last_active = self.facts.now;
+            self
+        }
+
+        fn head(&mut self, part: bool) -> &mut Self {
+            self.facts.part_of_a_head = part;
+            self
+        }
+
+        fn busy(&mut self, busy: bool) -> &mut Self {
+            self.facts.busy = busy;
+            self
+        }
+
+        fn phase(&mut self, phase: Phase) -> &mut Self {
+            self.facts.phase = phase;
+            self
+        }
+
+        fn decide(&mut self) -> Decision {
+            self.rule.decide(&self.facts, &LIMITS)
+        }
+
+        fn until(&self, ms: u64) -> Decision {
+            Decision::Wait(Some(self.start + Duration::from_millis(ms)))
+        }
+    }
+
+    #[test]
+    fn while_running_idle_and_slow_heads_have_their_own_limits() {
+        let mut case = Case::new(Protocol::Http1, Phase::Running);
+        assert_eq!(case.decide(), case.until(75_000));
+        case.at(10_000).byte().head(true);
+        assert_eq!(case.decide(), case.until(40_000));
+        case.at(39_000).byte();
+        assert_eq!(case.decide(), case.until(40_000), "from the head's first byte");
+        assert_eq!(case.at(40_000).decide(), Decision::LastLook);
+        assert_eq!(case.busy(true).decide(), Decision::Wait(None));
+        case.busy(false).head(false).byte();
+        assert_eq!(case.decide(), case.until(115_000), "keep-alive counts from the last byte");
+        assert_eq!(case.phase(Phase::LameDuck).decide(), case.until(115_000), "and goes on");
+    }
+
+    #[test]
+    fn while_running_an_idle_http2_peer_is_told_first() {
+        let mut case = Case::new(Protocol::Http2, Phase::Running);
+        assert_eq!(case.at(75_000).decide(), Decision::GoAway);
+        case.rule.told(case.facts.now);
+        assert_eq!(case.decide(), case.until(105_000));
+        assert_eq!(case.at(105_000).decide(), Decision::LastLook);
+    }
+
+    #[test]
+    fn at_the_drain_long_silence_ends_at_once_and_young_silence_gets_its_second() {
+        for protocol in [Protocol::Unknown, Protocol::Http1] {
+            let mut mute = Case::new(protocol, Phase::Draining);
+            assert_eq!(mute.at(5_000).decide(), Decision::LastLook);
+            let mut young = Case::new(protocol, Phase::Draining);
+            assert_eq!(young.at(300).decide(), young.until(1_000));
+            assert_eq!(young.at(1_000).decide(), Decision::LastLook);
+        }
+    }
+
+    #[test]
+    fn a_young_half_head_gets_its_second_but_a_trickle_does_not_get_more() {
+        let mut case = Case::new(Protocol::Http1, Phase::Draining);
+        case.at(700);
+        assert_eq!(case.decide(), case.until(1_000));
+        case.at(900).byte().head(true);
+        assert_eq!(case.decide(), case.until(1_900), "its head began just now");
+        for ms in [1_200, 1_500, 1_800] {
+            case.at(ms).byte();
+            assert_eq!(case.decide(), case.until(1_900), "a byte more is not a second more");
+        }
+        assert_eq!(case.at(1_900).decide(), Decision::LastLook);
+    }
+
+    #[test]
+    fn a_half_head_from_before_the_drain_counts_from_its_last_byte() {
+        let mut case = Case::new(Protocol::Http1, Phase::LameDuck);
+        case.at(100).byte().head(true).decide();
+        case.at(800).byte();
+        case.decide();
+        assert_eq!(case.at(900).phase(Phase::Draining).decide(), case.until(1_800));
+    }
+
+    #[test]
+    fn a_request_holds_until_closing_and_then_the_connection_goes_at_once() {
+        let mut case = Case::new(Protocol::Http1, Phase::Draining);
+        assert_eq!(case.busy(true).at(9_000).decide(), Decision::Wait(None));
+        assert_eq!(case.phase(Phase::Cancelling).decide(), Decision::Wait(None));
+        assert_eq!(case.phase(Phase::Closing).decide(), Decision::Close);
+        let mut done = Case::new(Protocol::Http1, Phase::Draining);
+        done.busy(true).decide();
+        done.at(500).byte().busy(false);
+        assert_eq!(done.decide(), Decision::LastLook, "nothing more came: no second for it");
+        let mut more = Case::new(Protocol::Http1, Phase::Draining);
+        more.busy(true).decide();
+        more.at(500).byte().busy(false).head(true);
+        assert_eq!(more.decide(), more.until(1_500), "the next head has begun to come");
+    }
+
+    #[test]
+    fn http2_is_told_at_once_and_has_a_second_to_answer() {
+        let mut case = Case::new(Protocol::Http2, Phase::Draining);
+        assert_eq!(case.at(60_000).decide(), Decision::GoAway);
+        case.rule.told(case.facts.now);
+        assert_eq!(case.decide(), case.until(61_000));
+        assert_eq!(case.at(61_000).decide(), Decision::LastLook);
+        let mut busy = Case::new(Protocol::Http2, Phase::Draining);
+        assert_eq!(busy.busy(true).decide(), Decision::GoAway, "busy or not");
+        busy.rule.told(busy.facts.now);
+        assert_eq!(busy.decide(), Decision::Wait(None));
+        busy.at(3_000).byte().busy(false);
+        assert_eq!(busy.decide(), busy.until(4_000));
+    }
+
+    #[test]
+    fn a_last_look_that_finds_something_gives_it_time_but_not_for_ever() {
+        let mut case = Case::new(Protocol::Http1, Phase::Draining);
+        for seconds in 5..8 {
+            assert_eq!(case.at(seconds * 1_000).decide(), Decision::LastLook);
+            assert!(case.rule.found(case.facts.now));
+            assert_eq!(case.decide(), case.until((seconds + 1) * 1_000));
+        }
+        assert_eq!(case.at(8_000).decide(), Decision::LastLook);
+        assert!(!case.rule.found(case.facts.now));
+    }
+
+    #[test]
+    fn the_hard_stop_closes_what_has_no_request() {
+        for protocol in [Protocol::Unknown, Protocol::Http1, Protocol::Http2] {
+            let mut case = Case::new(protocol, Phase::Cancelling);
+            assert_eq!(case.decide(), Decision::Close, "{protocol:?}");
+        }
+    }
+
+    #[test]
+    fn a_lingering_close_is_left_to_its_own_bound() {
+        let mut case = Case::new(Protocol::Http1, Phase::Draining);
+        case.facts.lingering = true;
+        assert_eq!(case.at(9_000).decide(), Decision::Wait(None));
+        assert_eq!(case.phase(Phase::Cancelling).decide(), Decision::Close);
+    }
+}

@@ -1,0 +1,243 @@
+//! What a connection's task, its IO object and its requests know in common.
+//!
+//! All but `flights` is written and read by the connection's own task (until an upgrade
+//! hands the IO object to another); it is atomic only because the three live apart.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::task::AtomicWaker;
+use lifecycle::{InFlight, Stage};
+
+use super::flights::Flights;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+pub(crate) struct ConnState {
+    flights: Flights,
+    /// The connection's task.
+    task: AtomicWaker,
+    /// Bytes read since the last complete request head.
+    since_head: AtomicU64,
+    /// A byte was read or written since last asked.
+    active: AtomicBool,
+    /// The socket takes no more for now, so a response is not wholly sent.
+    write_blocked: AtomicBool,
+    /// After the last response, read on until the client closes.
+    linger: AtomicBool,
+    lingering: AtomicBool,
+    upgraded: AtomicBool,
+    look: AtomicU8,
+    /// The guard of a response whose last bytes are on their way to the socket, or of the
+    /// request that was upgraded.
+    held: Mutex<Option<InFlight>>,
+}
+
+/// What a last look at the socket found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing is waiting to be read.
+    Empty,
+    /// Bytes are waiting.
+    Unread,
+}
+
+impl ConnState {
+    pub(crate) fn new() -> Self {
+        Self {
+            flights: Flights::new(),
+            task: AtomicWaker::new(),
+            since_head: AtomicU64::new(0),
+            active: AtomicBool::new(false),
+            write_blocked: AtomicBool::new(false),
+            linger: AtomicBool::new(false),
+            lingering: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
+            look: AtomicU8::new(LOOK_NONE),
+            held: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn flights(&self) -> &Flights {
+        &self.flights
+    }
+
+    pub(crate) fn task(&self) -> &AtomicWaker {
+        &self.task
+    }
+
+    /// A request's head is complete: what was read before is its own.
+    pub(crate) fn head_complete(&self, linger: bool) {
+        // Ordering: Relaxed throughout this file, one task (see the top).
+        self.since_head.store(0, Ordering::Relaxed);
+        self.linger.store(linger, Ordering::Relaxed);
+        self.flights.begin();
+    }
+
+    pub(crate) fn read(&self, bytes: usize) {
+        // Ordering: Relaxed, one task; a load and a store, no read-modify-write needed.
+        let before = self.since_head.load(Ordering::Relaxed);
+        self.since_head.store(before + bytes as u64, Ordering::Relaxed);
+        self.active.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wrote(&self) {
+        // Ordering: Relaxed, one task.
+        self.active.store(true, Ordering::Relaxed);
+        self.write_blocked.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_write_blocked(&self) {
+        // Ordering: Relaxed, one task.
+        self.write_blocked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_write_blocked(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.write_blocked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_part_of_a_head(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.since_head.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a byte has moved since the last time this was asked.
+    pub(crate) fn take_active(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        let active = self.active.load(Ordering::Relaxed);
+        if active {
+            self.active.store(false, Ordering::Relaxed);
+        }
+        active
+    }
+
+    pub(crate) fn wants_linger(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.linger.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_lingering(&self) {
+        // Ordering: Relaxed, one task.
+        self.lingering.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_lingering(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.lingering.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_upgraded(&self) -> bool {
+        // Ordering: Relaxed, set by the task that then hands the IO object over.
+        self.upgraded.load(Ordering::Relaxed)
+    }
+
+    /// Asks the IO object to look at the socket itself when it is next read.
+    pub(crate) fn ask_for_a_look(&self) {
+        // Ordering: Relaxed, one task.
+        self.look.store(LOOK_ASKED, Ordering::Relaxed);
+    }
+
+    pub(crate) fn looks(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.look.load(Ordering::Relaxed) == LOOK_ASKED
+    }
+
+    pub(crate) fn looked(&self, unread: bool) {
+        let found = if unread { LOOK_UNREAD } else { LOOK_EMPTY };
+        // Ordering: Relaxed, one task.
+        self.look.store(found, Ordering::Relaxed);
+    }
+
+    /// What the look found; `None` when nothing was read at all.
+    pub(crate) fn take_look(&self) -> Option<Look> {
+        // Ordering: Relaxed, one task.
+        let look = self.look.load(Ordering::Relaxed);
+        self.look.store(LOOK_NONE, Ordering::Relaxed);
+        match look {
+            LOOK_EMPTY => Some(Look::Empty),
+            LOOK_UNREAD => Some(Look::Unread),
+            _ => None,
+        }
+    }
+
+    /// Keeps the guard of a response until its last bytes are with the socket.
+    fn hold(&self, guard: InFlight) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Some(guard);
+    }
+
+    /// Lets go of a guard kept for the last bytes, once they are sent.
+    pub(crate) fn flushed(&self) {
+        if !self.is_write_blocked() && !self.is_upgraded() {
+            *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
+impl fmt::Debug for ConnState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnState").field("flights", &self.flights).finish_non_exhaustive()
+    }
+}
+
+/// One request of a connection in flight.
+pub(crate) struct RequestGuard {
+    guard: Option<InFlight>,
+    conn: Arc<ConnState>,
+    held_by: HeldBy,
+}
+
+/// Who keeps a response's last bytes between the body's end and the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeldBy {
+    /// HTTP/1: the connection's write buffer, seen to be empty by its task.
+    Connection,
+    /// HTTP/2: the stream's own buffers, which hold the guard with the data.
+    Data,
+}
+
+impl RequestGuard {
+    /// A request whose head is complete; `flights` counts it already.
+    pub(crate) fn new(guard: InFlight, conn: Arc<ConnState>, held_by: HeldBy) -> Self {
+        Self { guard: Some(guard), conn, held_by }
+    }
+
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        if let Some(guard) = &self.guard {
+            guard.set_stage(stage);
+        }
+    }
+
+    /// An HTTP/1 connection becomes another protocol's: in flight until the socket is
+    /// dropped.
+    pub(crate) fn upgrade(mut self) {
+        debug_assert_eq!(self.held_by, HeldBy::Connection, "HTTP/2 upgrades one stream only");
+        if let Some(guard) = self.guard.take() {
+            self.conn.hold(guard);
+        }
+        // Ordering: Relaxed, as at the top.
+        self.conn.upgraded.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        if let (Some(guard), HeldBy::Connection) = (self.guard.take(), self.held_by) {
+            self.conn.hold(guard);
+        }
+        if self.conn.flights.end() {
+            self.conn.task.wake();
+        }
+    }
+}
+
+impl fmt::Debug for RequestGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestGuard").field("held_by", &self.held_by).finish_non_exhaustive()
+    }
+}
+
+const LOOK_NONE: u8 = 0;
+const LOOK_ASKED: u8 = 1;
+const LOOK_EMPTY: u8 = 2;
+const LOOK_UNREAD: u8 = 3;

@@ -1,0 +1,58 @@
+//! The service that counts requests.
+//!
+//! # Invariants
+//! 1. The guard is taken in `call`: a service that is ready and never called, or a clone
+//!    that idles, holds nothing.
+
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use lifecycle::{Gate, Handle};
+use tower_service::Service;
+
+use crate::body::DrainBody;
+use crate::future::DrainFuture;
+use crate::head::Asked;
+use crate::stream::DrainToken;
+
+/// A service that counts its requests; made by [`DrainLayer`](crate::DrainLayer).
+#[derive(Clone, Debug)]
+pub struct DrainService<S> {
+    inner: S,
+    handle: Handle,
+    requests: Gate,
+    token: DrainToken,
+}
+
+impl<S> DrainService<S> {
+    pub(crate) fn new(inner: S, handle: Handle, requests: Gate, token: DrainToken) -> Self {
+        Self { inner, handle, requests, token }
+    }
+}
+
+impl<S, ReqB, ResB> Service<Request<ReqB>> for DrainService<S>
+where
+    S: Service<Request<ReqB>, Response = Response<ResB>>,
+    ResB: http_body::Body,
+{
+    type Response = Response<DrainBody<ResB>>;
+    type Error = S::Error;
+    type Future = DrainFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
+        if request.extensions().get::<DrainToken>().is_some() {
+            // Already counted further out; once is enough.
+            return DrainFuture::uncounted(self.inner.call(request));
+        }
+        // After the drain a request is served all the same, uncounted: there is nothing
+        // left that would wait for it.
+        let guard = self.requests.enter(request.method().as_str(), request.uri().path()).ok();
+        let asked = Asked::of(&request);
+        request.extensions_mut().insert(self.token.clone());
+        DrainFuture::counted(self.inner.call(request), self.handle.clone(), asked, guard)
+    }
+}
