@@ -13,10 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::blockers::{Blocker, Kind, Stage};
+use crate::closing::Closing;
 use crate::component::{Joined, Registered, Role, Running};
 use crate::exit::ExitPolicy;
 use crate::handle::Handle;
-use crate::hook::{Hook, RunningHook};
+use crate::hook::Hook;
 use crate::machine::{Action, Event, LameDuck, Machine};
 use crate::phase::Phase;
 use crate::record::Record;
@@ -46,22 +47,12 @@ pub(crate) struct Coordinator {
     policy: ExitPolicy,
     record: Record,
     running: Running,
-    hooks: Vec<Hook>,
-    hook: Option<RunningHook>,
-    joining: Option<Joining>,
+    closing: Closing,
     on: Option<runtime::Handle>,
     report: Option<oneshot::Sender<Report>>,
     ready: bool,
     next_words: Option<Instant>,
     begun: Arc<dyn Fn(Timeline) + Send + Sync>,
-}
-
-/// The last moments of the components, at the beginning of `Closing`.
-#[derive(Clone, Copy)]
-struct Joining {
-    abort_at: Instant,
-    give_up_at: Instant,
-    aborted: bool,
 }
 
 /// How the coordinator ended.
@@ -87,9 +78,7 @@ impl Coordinator {
             policy,
             record,
             running: Running::default(),
-            hooks: Vec::new(),
-            hook: None,
-            joining: None,
+            closing: Closing::default(),
             on: None,
             report: None,
             ready: false,
@@ -112,10 +101,13 @@ impl Coordinator {
         let mut open = true;
         while self.machine.phase() < Phase::Stopped {
             let shutting_down = self.machine.phase().is_shutting_down();
-            let ended = open_ended(&self.on, open);
             let all_joined = self.running.is_empty();
+            let closing_hook = self.closing.is_running_a_hook();
+            // Nothing more can come from `main`: it has reached `run`, or has dropped its
+            // `Lifecycle` and never will.
+            let complete = self.on.is_some() || !open;
             let idle =
-                shutting_down && ended && all_joined && self.machine.phase() < Phase::Closing;
+                shutting_down && complete && all_joined && self.machine.phase() < Phase::Closing;
             let wake_at = self.wake_at();
             let finish = tokio::select! {
                 biased;
@@ -148,7 +140,7 @@ impl Coordinator {
                 () = self.shared.drained(), if idle => {
                     self.take(Event::Idle)
                 }
-                end = running_end(&mut self.hook), if self.hook.is_some() => {
+                end = self.closing.hook_end(), if closing_hook => {
                     self.on_hook(end);
                     None
                 }
@@ -197,7 +189,7 @@ impl Coordinator {
             let handle = Handle::new(Arc::clone(&self.shared));
             self.running.start(component, handle, self.shared.clock(), &on);
         }
-        self.hooks = hooks;
+        self.closing.register(hooks);
         self.on = Some(on);
         self.report = Some(report);
         self.take(Event::Started);
@@ -242,16 +234,8 @@ impl Coordinator {
 
     /// What is due at this moment: a phase's end, the components' last moment, words.
     fn on_time(&mut self) -> Option<Signal> {
-        if let Some(joining) = &mut self.joining {
-            let now = Instant::now();
-            if now >= joining.give_up_at {
-                for joined in self.running.give_up() {
-                    self.note_end(joined);
-                }
-            } else if now >= joining.abort_at {
-                joining.aborted = true;
-                self.running.abort(|_| true);
-            }
+        for joined in self.closing.on_time(&mut self.running) {
+            self.note_end(joined);
         }
         let finish = self.take(Event::Tick);
         if self.next_words.is_some_and(|at| Instant::now() >= at) {
@@ -267,8 +251,7 @@ impl Coordinator {
         let phase_ends = self.machine.phase_ends().map(|ends| cause_at + ends);
         let readiness = self.shared.readiness().changes_at().map(|at| cause_at + at);
         let readiness = readiness.filter(|_| self.ready && self.machine.phase() == Phase::LameDuck);
-        let joining = self.joining.filter(|_| !self.running.is_empty());
-        let joining = joining.map(|j| if j.aborted { j.give_up_at } else { j.abort_at });
+        let joining = self.closing.wake_at(&self.running);
         [phase_ends, readiness, joining, self.next_words].into_iter().flatten().min()
     }
 
@@ -321,7 +304,8 @@ impl Coordinator {
             Phase::Closing => {
                 self.next_words = None;
                 self.shared.close_gates();
-                self.begin_joining();
+                let left = self.left();
+                self.closing.begin(&self.running, left);
             }
             _ => {}
         }
@@ -331,12 +315,8 @@ impl Coordinator {
         let at = self.shared.since_cause();
         self.record.cut(phase, at, self.blockers());
         if phase == Phase::Closing {
-            if let Some(mut hook) = self.hook.take() {
-                let end = hook.give_up();
-                self.record.hook(hook.name, end, at, hook.since.elapsed());
-            }
-            for hook in self.hooks.drain(..).rev() {
-                self.record.hook(hook.name, End::NotRun, at, Duration::ZERO);
+            for hook in self.closing.give_up() {
+                self.record.hook(hook, at);
             }
             for joined in self.running.give_up() {
                 self.note_end(joined);
@@ -344,47 +324,39 @@ impl Coordinator {
         }
     }
 
-    /// Gives the components their last moments: tasks are dropped at once, servers and
-    /// workers end by themselves, within a fifth of what is left.
-    fn begin_joining(&mut self) {
-        let now = Instant::now();
-        let left = self.machine.budget().exit_by.saturating_sub(self.shared.since_cause());
-        self.running.abort(|role| role == Role::Task);
-        self.joining =
-            Some(Joining { abort_at: now + left / 10, give_up_at: now + left / 5, aborted: false });
-    }
-
     fn on_hook(&mut self, end: End) {
         let at = self.shared.since_cause();
-        if let Some(hook) = self.hook.take() {
-            if end == End::Aborted {
-                self.record.cut(Phase::Closing, at, vec![hook_blocker(&hook)]);
-            }
-            self.record.hook(hook.name, end, at, hook.since.elapsed());
+        if end == End::Aborted {
+            let blocker = self.closing.blocker();
+            self.record.cut(Phase::Closing, at, blocker.into_iter().collect());
+        }
+        if let Some(hook) = self.closing.take_hook(end) {
+            self.record.hook(hook, at);
         }
     }
 
     /// In `Closing`, with the components joined: the next hook, or the end.
     fn close_further(&mut self) {
-        if self.machine.phase() != Phase::Closing || !self.running.is_empty() || self.hook.is_some()
-        {
+        let joined = self.running.is_empty() && !self.closing.is_running_a_hook();
+        if self.machine.phase() != Phase::Closing || !joined {
             return;
         }
-        let left = self.machine.budget().exit_by.saturating_sub(self.shared.since_cause());
-        // Reverse order: what was opened last is closed first.
-        match (self.hooks.pop(), &self.on) {
-            (Some(hook), Some(on)) => self.hook = Some(hook.start(left, self.hooks.len(), on)),
-            _ => {
-                self.take(Event::Closed);
-            }
+        let left = self.left();
+        if !self.closing.start_next(left, self.on.as_ref()) {
+            self.take(Event::Closed);
         }
+    }
+
+    /// Time until the exit.
+    fn left(&self) -> Duration {
+        self.machine.budget().exit_by.saturating_sub(self.shared.since_cause())
     }
 
     fn blockers(&self) -> Vec<Blocker> {
         let now_ms = self.shared.clock().now_ms();
         let mut blockers = self.shared.blockers();
         blockers.extend(self.running.blockers(now_ms));
-        blockers.extend(self.hook.as_ref().map(hook_blocker));
+        blockers.extend(self.closing.blocker());
         if self.on.is_none() {
             let age = Duration::from_millis(now_ms);
             let name = "main has not reached run".to_owned();
@@ -407,24 +379,6 @@ impl Coordinator {
         }
         report
     }
-}
-
-/// Whether nothing more can come from `main`: it has reached `run`, or has dropped its
-/// `Lifecycle` and never will.
-fn open_ended(on: &Option<runtime::Handle>, open: bool) -> bool {
-    on.is_some() || !open
-}
-
-async fn running_end(hook: &mut Option<RunningHook>) -> End {
-    match hook {
-        Some(hook) => hook.end().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn hook_blocker(hook: &RunningHook) -> Blocker {
-    let (name, age) = (hook.name.clone(), hook.since.elapsed());
-    Blocker { kind: Kind::Hook, name, age, stage: Stage::Working }
 }
 
 fn on_a_terminal() -> bool {

@@ -63,6 +63,7 @@
 mod blockers;
 mod budget;
 mod clock;
+mod closing;
 mod component;
 mod control;
 mod coordinator;

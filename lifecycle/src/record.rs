@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::blockers::Blocker;
 use crate::budget::Budget;
+use crate::closing::EndedHook;
 use crate::component::Joined;
 use crate::phase::Phase;
-use crate::report::{Cause, Cut, End, Ended, Note, PhaseTime, Told};
+use crate::report::{Cause, Cut, Ended, Note, PhaseTime, Told};
 use crate::signal::Signal;
 use crate::telemetry;
 
@@ -78,7 +79,8 @@ impl Record {
         self.told.components.push(ended);
     }
 
-    pub(crate) fn hook(&mut self, name: String, end: End, at: Duration, took: Duration) {
+    pub(crate) fn hook(&mut self, hook: EndedHook, at: Duration) {
+        let EndedHook { name, end, took } = hook;
         let ended = Ended { name, end, at, took };
         telemetry::hook_finished(&ended);
         self.told.hooks.push(ended);

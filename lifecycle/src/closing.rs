@@ -1,0 +1,120 @@
+//! The end of a shutdown: the components' last moments, then the hooks one by one.
+//!
+//! Not here: when it begins and how long it may take (`machine`), who is told (`record`).
+//!
+//! # Invariants
+//! 1. A hook starts only when every component was joined or given up.
+//! 2. Hooks run one at a time, the last registered first.
+
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::time::Instant;
+
+use crate::blockers::{Blocker, Kind, Stage};
+use crate::component::{Joined, Role, Running};
+use crate::hook::{Hook, RunningHook};
+use crate::report::End;
+
+#[derive(Debug, Default)]
+pub(crate) struct Closing {
+    hooks: Vec<Hook>,
+    hook: Option<RunningHook>,
+    joining: Option<Joining>,
+}
+
+/// A hook that has ended, with how long it ran.
+#[derive(Debug)]
+pub(crate) struct EndedHook {
+    pub(crate) name: String,
+    pub(crate) end: End,
+    pub(crate) took: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Joining {
+    abort_at: Instant,
+    give_up_at: Instant,
+    aborted: bool,
+}
+
+impl Closing {
+    pub(crate) fn register(&mut self, hooks: Vec<Hook>) {
+        self.hooks = hooks;
+    }
+
+    /// Gives the components their last moments: tasks are dropped at once, servers and
+    /// workers end by themselves, within a fifth of what is `left`.
+    pub(crate) fn begin(&mut self, running: &Running, left: Duration) {
+        let now = Instant::now();
+        running.abort(|role| role == Role::Task);
+        let (abort_at, give_up_at) = (now + left / 10, now + left / 5);
+        self.joining = Some(Joining { abort_at, give_up_at, aborted: false });
+    }
+
+    /// When something is due, while components are left.
+    pub(crate) fn wake_at(&self, running: &Running) -> Option<Instant> {
+        let joining = self.joining.filter(|_| !running.is_empty())?;
+        Some(if joining.aborted { joining.give_up_at } else { joining.abort_at })
+    }
+
+    /// Does what is due with the components that are left; those it gave up.
+    pub(crate) fn on_time(&mut self, running: &mut Running) -> Vec<Joined> {
+        let now = Instant::now();
+        match &mut self.joining {
+            Some(joining) if now >= joining.give_up_at => running.give_up(),
+            Some(joining) if now >= joining.abort_at => {
+                joining.aborted = true;
+                running.abort(|_| true);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_running_a_hook(&self) -> bool {
+        self.hook.is_some()
+    }
+
+    /// Starts the next hook; `false` when none is left.
+    pub(crate) fn start_next(&mut self, left: Duration, on: Option<&runtime::Handle>) -> bool {
+        debug_assert!(self.hook.is_none(), "invariant 2");
+        let (Some(on), Some(hook)) = (on, self.hooks.pop()) else { return false };
+        self.hook = Some(hook.start(left, self.hooks.len(), on));
+        true
+    }
+
+    /// The end of the hook that runs.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: call again to keep waiting.
+    pub(crate) async fn hook_end(&mut self) -> End {
+        match &mut self.hook {
+            Some(hook) => hook.end().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(crate) fn take_hook(&mut self, end: End) -> Option<EndedHook> {
+        let hook = self.hook.take()?;
+        let took = hook.since.elapsed();
+        Some(EndedHook { name: hook.name, end, took })
+    }
+
+    /// Gives up the hook that runs and those that never began.
+    pub(crate) fn give_up(&mut self) -> Vec<EndedHook> {
+        let end = self.hook.as_mut().map(RunningHook::give_up);
+        let running = end.and_then(|end| self.take_hook(end));
+        let never = self.hooks.drain(..).rev();
+        let never =
+            never.map(|hook| EndedHook { name: hook.name, end: End::NotRun, took: Duration::ZERO });
+        running.into_iter().chain(never).collect()
+    }
+
+    /// The hook that runs, as what is being waited for.
+    pub(crate) fn blocker(&self) -> Option<Blocker> {
+        let hook = self.hook.as_ref()?;
+        let (name, age) = (hook.name.clone(), hook.since.elapsed());
+        Some(Blocker { kind: Kind::Hook, name, age, stage: Stage::Working })
+    }
+}
