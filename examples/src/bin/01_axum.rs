@@ -1,17 +1,32 @@
 //! Axum in ten lines: probes on 9090, the service on 8080, a drain that loses nothing.
 //!
-//! Run with `cargo run -p examples --bin 01_axum`; stop with Ctrl-C or SIGTERM.
+//! Run with `cargo run -p examples --bin 01_axum`; stop with Ctrl-C or SIGTERM. From here
+//! on it is the quick start of the README, to the letter (a test compares them).
+#![allow(clippy::print_stdout, reason = "examples log to stdout, as factor XI has it")]
+
+use std::io::IsTerminal;
 
 use axum::{Router, routing::get};
 use lifecycle::{Lifecycle, Report};
 
 #[tokio::main]
 async fn main() -> Result<Report, Box<dyn std::error::Error>> {
-    examples::init_logs();
     let mut life = Lifecycle::from_env()?; // signals are caught from here on
-    life.serve_probes().await?; // /livez /readyz /startupz
-    let app = Router::new().route("/", get(|| async { "hello" }));
-    life.spawn("http", lifecycle_tower::serve(examples::listen().await?, app));
-    examples::say_ready();
+    init_logs();
+    life.serve_probes().await?; // /livez /readyz /startupz on 0.0.0.0:9090
+    let app = Router::new().route("/", get(|| async { "hello\n" }));
+    let listener = tokio::net::TcpListener::bind(listen_addr()).await?;
+    life.spawn("http", lifecycle_tower::serve(listener, app));
+    println!("ready");
     Ok(life.run().await?) // the report prints itself and gives the exit code
+}
+
+fn init_logs() {
+    let logs = tracing_subscriber::fmt();
+    if std::io::stdout().is_terminal() { logs.init() } else { logs.json().init() }
+}
+
+fn listen_addr() -> String {
+    let var = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
+    format!("{}:{}", var("HOST", "0.0.0.0"), var("PORT", "8080"))
 }

@@ -80,9 +80,10 @@ async fn one(listener: &TcpListener, limit: Option<&Arc<Semaphore>>) -> io::Resu
 /// were taken. Closing alone would reset every connection in the queue.
 ///
 /// On Linux a filter first makes the listener deaf to new SYNs, so that no connection can
-/// arrive between the last look and the close: a client whose SYN falls into that moment
-/// sends it again and is refused, with nothing lost. Elsewhere, or where the filter is not
-/// allowed, that gap of a few microseconds remains.
+/// arrive between the last look and the close: a client whose SYN falls into that fraction
+/// of a millisecond sends it again after a second and is refused, with nothing lost. A
+/// handshake that is still on its way across a network at that moment is reset; so is,
+/// where the filter is not to be had, what arrives in the last microseconds.
 pub(crate) async fn sweep(listener: TcpListener, mut taken: impl FnMut(Accepted)) -> usize {
     let listener = match listener.into_std() {
         Ok(listener) => listener,
@@ -95,9 +96,9 @@ pub(crate) async fn sweep(listener: TcpListener, mut taken: impl FnMut(Accepted)
     let deaf = refuse_new(&listener);
     let mut swept = sweep_once(&listener, ends, &mut taken);
     if deaf {
-        // Handshakes that were under way finish within a round trip.
-        sleep(SETTLE).await;
-        swept += sweep_once(&listener, ends + SETTLE, &mut taken);
+        // What was let in on another processor while we looked.
+        tokio::task::yield_now().await;
+        swept += sweep_once(&listener, ends, &mut taken);
     }
     drop(listener);
     swept
@@ -208,7 +209,6 @@ impl Backoff {
 }
 
 const SWEEP_MOST: Duration = Duration::from_millis(250);
-const SETTLE: Duration = Duration::from_millis(10);
 /// Linux' own default for the longest accept queue.
 const BACKLOG_MOST: usize = 4096;
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);

@@ -79,7 +79,7 @@ pub struct Serve<S> {
 /// The address of the client's end of the connection, in the extensions of a request when
 /// [`Serve::with_peer_addr`] asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_structs, reason = "a newtype, to be matched on in extractors")]
 pub struct PeerAddr(pub SocketAddr);
 
 impl<S> Serve<S> {

@@ -68,8 +68,9 @@ pub(crate) struct Rule {
     was_busy: bool,
     /// In the drain, without a request: the silence that counts began then.
     quiet_since: Option<Instant>,
-    /// How many last looks have found something.
+    /// How many last looks have found something, and how long that has to arrive.
     found: u8,
+    found_until: Option<Instant>,
 }
 
 impl Rule {
@@ -79,11 +80,17 @@ impl Rule {
             (true, None) => Some(facts.last_active),
             (true, since) => since,
         };
-        match facts.phase {
+        let decision = match facts.phase {
             Phase::Closing | Phase::Stopped => Decision::Close,
             Phase::Cancelling if !facts.busy => Decision::Close,
             Phase::Draining | Phase::Cancelling => self.drain(facts, limits),
             _ => self.serve(facts, limits),
+        };
+        match self.found_until {
+            Some(until) if decision == Decision::LastLook && until > facts.now => {
+                Decision::Wait(Some(until))
+            }
+            _ => decision,
         }
     }
 
@@ -91,10 +98,7 @@ impl Rule {
     /// it does.
     pub(crate) fn found(&mut self, now: Instant) -> bool {
         self.found += 1;
-        self.was_busy = false;
-        self.quiet_since = Some(now);
-        self.told = self.told.map(|_| now);
-        self.head_since = self.head_since.map(|_| now);
+        self.found_until = Some(now + FOUND_TIME);
         self.found <= FOUND_MOST
     }
 
@@ -152,6 +156,9 @@ impl Rule {
 
 /// A peer that has something on its way at each last look is not closing by chance.
 const FOUND_MOST: u8 = 3;
+/// For the runtime to hear of bytes that are in the socket: it does at once, unless its
+/// threads are held.
+const FOUND_TIME: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -313,9 +320,10 @@ mod tests {
         for seconds in 5..8 {
             assert_eq!(case.at(seconds * 1_000).decide(), Decision::LastLook);
             assert!(case.rule.found(case.facts.now));
-            assert_eq!(case.decide(), case.until((seconds + 1) * 1_000));
+            assert_eq!(case.decide(), case.until(seconds * 1_000 + 500));
         }
-        assert_eq!(case.at(8_000).decide(), Decision::LastLook);
+        assert_eq!(case.busy(true).decide(), Decision::Wait(None), "it was a request");
+        assert_eq!(case.busy(false).at(8_000).decide(), Decision::LastLook);
         assert!(!case.rule.found(case.facts.now));
     }
 

@@ -1,0 +1,283 @@
+//! HTTP/1 under `serve`.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use futures_util::stream;
+use lifecycle::{Handle, Phase};
+use lifecycle_tower::StreamPolicy;
+use tokio::time::Instant;
+
+use crate::wire::{Server, limited, settings};
+
+fn hello(_: Handle) -> Router {
+    Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/echo", post(|body: Bytes| async { body }))
+}
+
+#[tokio::test]
+async fn a_stop_raised_inside_a_handler_still_answers_its_request() {
+    let server = Server::start(|handle| {
+        Router::new().route(
+            "/stop",
+            get(move || async move {
+                handle.shutdown("from inside");
+                handle.draining().await;
+                "stopping"
+            }),
+        )
+    })
+    .await;
+    let mut wire = server.connect().await;
+    wire.send("GET /stop HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let answer = wire.rest().await;
+    assert!(answer.contains("connection: close") && answer.ends_with("stopping"), "{answer}");
+    assert_eq!(server.report().await.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn a_body_half_sent_at_the_stop_arrives_whole() {
+    let server = Server::start(hello).await;
+    let mut wire = server.connect().await;
+    wire.send("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello").await;
+    let handle = server.handle.clone();
+    while handle.blockers().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    server.stop();
+    limited(handle.draining()).await;
+    wire.send("world").await;
+    let answer = wire.rest().await;
+    assert!(answer.contains("connection: close") && answer.ends_with("helloworld"), "{answer}");
+    assert_eq!(server.report().await.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn a_young_half_head_is_finished_after_the_listener_has_closed() {
+    let server = Server::start(hello).await;
+    let mut fresh = server.connect().await;
+    let mut reused = server.connect().await;
+    reused.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    reused.expect("hello").await;
+    for wire in [&mut fresh, &mut reused] {
+        wire.send("GET / HTTP/1.1\r\nho").await;
+    }
+    server.stop();
+    let handle = server.handle.clone();
+    limited(handle.draining()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let refused = tokio::net::TcpStream::connect(server.addr).await;
+    assert!(refused.is_err(), "the listener has closed");
+    for mut wire in [fresh, reused] {
+        wire.send("st: x\r\n\r\n").await;
+        let answer = wire.rest().await;
+        assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
+    }
+    assert_eq!(server.report().await.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn silence_counts_from_the_last_byte_not_from_the_drain() {
+    let server = Server::start_with(settings(), hello, |serve| {
+        serve.idle_drain_timeout(Duration::from_millis(200))
+    })
+    .await;
+    let mute = server.connect().await;
+    let mut half = server.connect().await;
+    half.send("GET / HT").await;
+    let mut idle = server.connect().await;
+    idle.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    idle.expect("hello").await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let asked = Instant::now();
+    server.stop();
+    assert_eq!(server.report().await.exit_code(), 0);
+    assert!(asked.elapsed() < Duration::from_millis(150), "{:?}", asked.elapsed());
+    assert_eq!(mute.rest().await, "");
+    assert_eq!(half.rest().await, "");
+    idle.rest().await;
+}
+
+#[tokio::test]
+async fn a_request_already_on_its_way_to_an_idle_connection_is_answered() {
+    // The bytes are in the socket, the runtime has not heard of them: the last look must.
+    for _ in 0..50 {
+        let server =
+            Server::start_with(settings(), hello, |serve| serve.idle_drain_timeout(Duration::ZERO))
+                .await;
+        let mut wire = server.connect().await;
+        wire.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        wire.expect("hello").await;
+        server.stop();
+        // Without a yield in between, both are there when the connection's task looks.
+        let sent = wire.stream.try_write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        assert!(sent > 0);
+        let both = wire.rest().await;
+        assert_eq!(both.matches("hello").count(), 2, "{both}");
+        assert_eq!(server.report().await.exit_code(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_pipelined_request_is_answered_when_the_first_answer_did_not_say_close() {
+    let server = Server::start(|handle| {
+        let slow = move || {
+            let handle = handle.clone();
+            async move {
+                let chunks = stream::unfold(0, move |n| {
+                    let handle = handle.clone();
+                    async move {
+                        if n == 1 {
+                            handle.draining().await;
+                        }
+                        (n < 2).then(|| (Ok::<_, std::io::Error>(Bytes::from("part")), n + 1))
+                    }
+                });
+                Body::from_stream(chunks)
+            }
+        };
+        hello(server_handle()).route("/slow", get(slow))
+    })
+    .await;
+    let mut wire = server.connect().await;
+    wire.send("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    wire.expect("part").await;
+    wire.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    server.stop();
+    let both = wire.rest().await;
+    assert!(both.ends_with("hello"), "{both}");
+    assert_eq!(both.matches("connection: close").count(), 1, "the second says it: {both}");
+    assert_eq!(server.report().await.exit_code(), 0);
+}
+
+fn server_handle() -> Handle {
+    lifecycle::Lifecycle::builder().build_local().unwrap().handle()
+}
+
+#[tokio::test]
+async fn event_streams_end_cleanly_and_others_by_their_policy() {
+    fn forever(kind: &'static str) -> http::Response<Body> {
+        let ticks = stream::unfold(true, |first| async move {
+            if !first {
+                std::future::pending::<()>().await;
+            }
+            Some((Ok::<_, std::io::Error>(Bytes::from("data: tick\n\n")), false))
+        });
+        let response = http::Response::builder().header("content-type", kind);
+        response.body(Body::from_stream(ticks)).unwrap()
+    }
+    let server = Server::start(|_| {
+        Router::new()
+            .route("/sse", get(|| async { forever("text/event-stream") }))
+            .route(
+                "/asked",
+                get(|| async { forever("text/plain") }).layer(StreamPolicy::EndAtDrain),
+            )
+            .route(
+                "/spread",
+                get(|| async { forever("text/plain") })
+                    .layer(StreamPolicy::EndWithin(Duration::from_millis(200))),
+            )
+            .route(
+                "/kept",
+                get(|| async { forever("text/event-stream") }).layer(StreamPolicy::LetFinish),
+            )
+    })
+    .await;
+    let mut wires = Vec::new();
+    for path in ["/sse", "/asked", "/spread", "/kept"] {
+        let mut wire = server.connect().await;
+        wire.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+        wire.expect("tick").await;
+        wires.push(wire);
+    }
+    server.stop();
+    let kept = wires.pop().unwrap();
+    for wire in wires {
+        let body = wire.rest().await;
+        assert!(body.ends_with("\r\n0\r\n\r\n"), "a clean final chunk: {body:?}");
+    }
+    let body = kept.rest().await;
+    assert!(!body.ends_with("0\r\n\r\n"), "cut at the hard stop: {body:?}");
+    let report = server.report().await;
+    assert_eq!(report.exit_code(), 3);
+    assert_eq!(report.cuts()[0].blockers.len(), 1);
+    assert_eq!(report.cuts()[0].blockers[0].name, "GET /kept");
+}
+
+#[tokio::test]
+async fn a_response_that_nobody_reads_is_in_flight_until_it_is_with_the_socket() {
+    // One big piece: the body has ended long before the socket has taken it.
+    let server =
+        Server::start(|_| Router::new().route("/big", get(|| async { vec![b'x'; 32 << 20] })))
+            .await;
+    let mut wire = server.connect().await;
+    wire.send("GET /big HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    wire.expect("200 OK").await;
+    server.stop();
+    let handle = server.handle.clone();
+    limited(handle.cancelled()).await;
+    let report = server.report().await;
+    assert_eq!(report.exit_code(), 3);
+    assert_eq!(report.cuts()[0].phase, Phase::Draining);
+    assert_eq!(report.cuts()[0].blockers[0].name, "GET /big");
+    drop(wire);
+}
+
+#[tokio::test]
+async fn an_early_answer_to_a_large_upload_arrives_in_full() {
+    let server = Server::start_with(
+        settings().lame_duck_period(Duration::from_millis(500)),
+        hello,
+        |serve| serve,
+    )
+    .await;
+    server.stop();
+    limited(server.handle.lame_duck()).await;
+    let wire = server.connect().await;
+    let (mut read, mut write) = wire.stream.into_split();
+    let upload = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        let head =
+            format!("POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 4 << 20);
+        write.write_all(head.as_bytes()).await?;
+        for _ in 0..64 {
+            write.write_all(&[b'x'; 64 << 10]).await?;
+        }
+        Ok::<_, std::io::Error>(write)
+    });
+    let mut answer = String::new();
+    use tokio::io::AsyncReadExt;
+    limited(read.read_to_string(&mut answer)).await.expect("no reset");
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("connection: close"), "{answer}");
+    limited(upload).await.unwrap().expect("the upload was read, not reset");
+    assert_eq!(server.report().await.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn a_panicking_handler_costs_its_connection_only() {
+    let server = Server::start(|_| {
+        Router::new().route("/", get(|| async { "hello" })).route(
+            "/panic",
+            get(|| async {
+                if true {
+                    panic!("on purpose")
+                }
+            }),
+        )
+    })
+    .await;
+    let mut wire = server.connect().await;
+    wire.send("GET /panic HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(wire.rest().await, "");
+    assert!(server.handle.blockers().is_empty());
+    let mut wire = server.connect().await;
+    wire.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    wire.expect("hello").await;
+    server.stop();
+    assert_eq!(server.report().await.exit_code(), 0);
+}

@@ -1,0 +1,11 @@
+//! The crates together, in one process: real sockets, real HTTP clients, a coordinator in
+//! the test's own runtime.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod http1;
+mod http2;
+mod latency;
+mod layer;
+mod server;
+mod upgrade;
+mod wire;

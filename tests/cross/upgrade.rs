@@ -1,0 +1,103 @@
+//! Sockets that were taken over by another protocol.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Extension;
+use axum::routing::any;
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use lifecycle::Stage;
+use lifecycle_tower::DrainToken;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::wire::{Server, limited};
+
+/// Switches protocols and hands the socket to `taken`.
+fn app<F, Fut>(taken: F) -> Router
+where
+    F: Fn(TokioIo<Upgraded>, DrainToken) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let handler = move |Extension(token): Extension<DrainToken>,
+                        mut request: axum::extract::Request| async move {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            if let Ok(socket) = upgrade.await {
+                taken(TokioIo::new(socket), token).await;
+            }
+        });
+        http::Response::builder()
+            .status(http::StatusCode::SWITCHING_PROTOCOLS)
+            .header("connection", "upgrade")
+            .header("upgrade", "chat")
+            .body(axum::body::Body::empty())
+            .unwrap()
+    };
+    Router::new().route("/chat", any(handler))
+}
+
+async fn upgraded(server: &Server) -> TokioIo<Upgraded> {
+    let mut sender = server.http1().await;
+    let request = http::Request::get("/chat")
+        .header("host", "x")
+        .header("connection", "upgrade")
+        .header("upgrade", "chat")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let response = limited(sender.send_request(request)).await.unwrap();
+    assert_eq!(response.status(), http::StatusCode::SWITCHING_PROTOCOLS);
+    TokioIo::new(limited(hyper::upgrade::on(response)).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_handler_sees_the_token_and_the_drain_waits_for_its_socket() {
+    let server = Server::start(|_| {
+        app(|mut socket, token| async move {
+            socket.write_all(b"hi").await.unwrap();
+            token.draining().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            socket.write_all(b"bye").await.unwrap();
+        })
+    })
+    .await;
+    let mut socket = upgraded(&server).await;
+    let mut hi = [0; 2];
+    limited(socket.read_exact(&mut hi)).await.unwrap();
+    let blockers = server.handle.blockers();
+    assert_eq!(blockers.len(), 1);
+    assert_eq!((blockers[0].name.as_str(), blockers[0].stage), ("GET /chat", Stage::Upgraded));
+    server.stop();
+    let mut rest = String::new();
+    limited(socket.read_to_string(&mut rest)).await.unwrap();
+    assert_eq!(rest, "bye");
+    let report = server.report().await;
+    assert_eq!(report.exit_code(), 0);
+    assert!(report.took() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn a_handler_deaf_to_the_token_gets_an_error_at_the_hard_stop() {
+    let (told, mut tell) = tokio::sync::mpsc::channel(1);
+    let server = Server::start(|_| {
+        app(move |mut socket, _token| {
+            let told = told.clone();
+            async move {
+                let mut byte = [0];
+                let error = socket.read(&mut byte).await.expect_err("the hard stop");
+                told.send(error.to_string()).await.unwrap();
+            }
+        })
+    })
+    .await;
+    let _socket = upgraded(&server).await;
+    server.stop();
+    let report = server.report().await;
+    assert_eq!(report.exit_code(), 3, "it was cut");
+    assert_eq!(report.cuts().len(), 1, "and left within the cancel window");
+    assert_eq!(report.cuts()[0].blockers[0].name, "GET /chat");
+    let error = limited(tell.recv()).await.unwrap();
+    assert!(error.contains("hard stop"), "{error}");
+}

@@ -1,0 +1,115 @@
+//! A server under test, and clients that see what is on the wire.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use lifecycle::{Builder, Handle, Lifecycle, Phase, Report};
+use lifecycle_tower::{Serve, serve};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// Nothing in these tests takes longer unless it hangs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) handle: Handle,
+    run: JoinHandle<Report>,
+}
+
+/// Grace 3 s without a lame duck: drain until 2.35 s, cancel until 2.5 s.
+pub(crate) fn settings() -> Builder {
+    Lifecycle::builder().grace_period(Duration::from_secs(3)).lame_duck_period(Duration::ZERO)
+}
+
+impl Server {
+    pub(crate) async fn start(app: impl FnOnce(Handle) -> Router) -> Self {
+        Self::start_with(settings(), app, |serve| serve).await
+    }
+
+    pub(crate) async fn start_with(
+        settings: Builder,
+        app: impl FnOnce(Handle) -> Router,
+        adjust: impl FnOnce(Serve<Router>) -> Serve<Router>,
+    ) -> Self {
+        let mut life = settings.build_local().unwrap();
+        let handle = life.handle();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        life.spawn("http", adjust(serve(listener, app(handle.clone()))));
+        let run = tokio::spawn(async move { life.run().await.unwrap() });
+        limited(handle.reached(Phase::Running)).await;
+        Self { addr, handle, run }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.handle.shutdown("test");
+    }
+
+    pub(crate) async fn report(self) -> Report {
+        limited(self.run).await.unwrap()
+    }
+
+    pub(crate) async fn connect(&self) -> Wire {
+        Wire { stream: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
+    }
+
+    pub(crate) async fn http1(&self) -> http1::SendRequest<Empty<Bytes>> {
+        let io = TokioIo::new(TcpStream::connect(self.addr).await.unwrap());
+        let (sender, conn) = http1::handshake(io).await.unwrap();
+        tokio::spawn(conn.with_upgrades());
+        sender
+    }
+
+    pub(crate) async fn http2(
+        &self,
+    ) -> (http2::SendRequest<Empty<Bytes>>, JoinHandle<hyper::Result<()>>) {
+        let io = TokioIo::new(TcpStream::connect(self.addr).await.unwrap());
+        let (sender, conn) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        (sender, tokio::spawn(conn))
+    }
+}
+
+/// A connection whose bytes are seen.
+pub(crate) struct Wire {
+    pub(crate) stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Reads on until `text` has come.
+    pub(crate) async fn expect(&mut self, text: &str) {
+        let seen = |read: &[u8]| read.windows(text.len()).any(|part| part == text.as_bytes());
+        while !seen(&self.read) {
+            let mut part = [0; 4096];
+            let len = limited(self.stream.read(&mut part)).await.unwrap();
+            let so_far = String::from_utf8_lossy(&self.read).into_owned();
+            assert!(len > 0, "the end came before {text:?}; until then: {so_far:?}");
+            self.read.extend_from_slice(&part[..len]);
+        }
+    }
+
+    /// Everything until a clean end.
+    pub(crate) async fn rest(mut self) -> String {
+        limited(self.stream.read_to_end(&mut self.read)).await.unwrap();
+        String::from_utf8(self.read).unwrap()
+    }
+}
+
+pub(crate) fn get(path: &str) -> http::Request<Empty<Bytes>> {
+    http::Request::get(format!("http://localhost{path}")).body(Empty::new()).unwrap()
+}
+
+pub(crate) async fn limited<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(LIMIT, future).await.expect("ends within its limit")
+}

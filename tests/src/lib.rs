@@ -1,0 +1,22 @@
+//! The harness: finds what the end-to-end tests start.
+
+use std::path::PathBuf;
+
+/// The path of an example's binary, built by the same profile as this test.
+///
+/// # Panics
+/// When it was not built; the message says how to.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("a running test has a path");
+    // target/PROFILE/deps/e2e-HASH
+    let folder =
+        this.ancestors().nth(2).expect("a test lies two folders deep in the target folder");
+    let path = folder.join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build -p examples --bins` (tests/run.sh does)",
+        path.display()
+    );
+    path
+}
