@@ -212,7 +212,9 @@ impl Coordinator {
     }
 
     fn lame_duck(&self) -> LameDuck {
-        let serves = self.running.serves() || self.shared.is_listening();
+        // A server counts from its registration on: its listener is open before it is started.
+        let waits = self.on.is_none() && self.shared.has_server();
+        let serves = waits || self.running.serves() || self.shared.is_listening();
         if serves { LameDuck::Serve } else { LameDuck::Skip }
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::component::{Component, Outcome, Registered};
+use crate::component::{Component, Outcome, Registered, Role};
 use crate::control::{self, ForcedExit};
 use crate::coordinator::{Command, Coordinator, Run};
 use crate::env::Settings;
@@ -102,7 +102,11 @@ impl Lifecycle {
     /// Components are told of the phases all at once and are waited for; one that ends
     /// before it was told to starts the shutdown.
     pub fn spawn(&mut self, name: impl Into<String>, component: impl Component) -> &mut Self {
-        self.components.push(Registered::new(name.into(), component));
+        let component = Registered::new(name.into(), component);
+        if component.role == Role::Server {
+            self.shared.set_server();
+        }
+        self.components.push(component);
         self
     }
 

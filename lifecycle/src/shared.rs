@@ -19,7 +19,7 @@ use crate::in_flight::Gate;
 use crate::phase::Phase;
 use crate::readiness::ReadinessPolicy;
 use crate::report::{Cause, Note};
-use crate::sync::{AtomicU8, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -32,7 +32,10 @@ pub(crate) struct Shared {
     requested: Notify,
     gates: Mutex<Vec<Gate>>,
     work: Gate,
-    listening: AtomicU8,
+    /// Something that we do not see listens.
+    listening: AtomicBool,
+    /// A server is registered, started or not.
+    server: AtomicBool,
     notes: Mutex<Vec<Note>>,
     readiness: ReadinessPolicy,
     clock: Clock,
@@ -55,7 +58,8 @@ impl Shared {
             requested: Notify::new(),
             gates: Mutex::new(vec![work.clone()]),
             work,
-            listening: AtomicU8::new(0),
+            listening: AtomicBool::new(false),
+            server: AtomicBool::new(false),
             notes: Mutex::new(Vec::new()),
             readiness,
             clock,
@@ -170,12 +174,22 @@ impl Shared {
 
     pub(crate) fn set_listening(&self) {
         // Ordering: Relaxed, a hint that publishes nothing.
-        self.listening.store(1, Ordering::Relaxed);
+        self.listening.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_listening(&self) -> bool {
         // Ordering: Relaxed, as above.
-        self.listening.load(Ordering::Relaxed) != 0
+        self.listening.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_server(&self) {
+        // Ordering: Relaxed, a hint that publishes nothing.
+        self.server.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_server(&self) -> bool {
+        // Ordering: Relaxed, as above.
+        self.server.load(Ordering::Relaxed)
     }
 
     pub(crate) fn note(&self, text: String) {

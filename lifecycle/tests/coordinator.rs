@@ -44,16 +44,6 @@ async fn a_server_serves_through_the_lame_duck_and_the_rest_is_passed_over() {
     let mut life = life();
     let handle = life.handle();
     life.spawn("http", Server);
-    handle.shutdown("test");
-    let began = Instant::now();
-    let report = life.run().await.expect("runs");
-    // Asked for before `run`: nothing was listening yet, so there is no lame duck.
-    assert_eq!(began.elapsed(), Duration::ZERO);
-    assert_eq!(report.exit_code(), 0);
-
-    let mut life = self::life();
-    let handle = life.handle();
-    life.spawn("http", Server);
     life.spawn("asker", {
         let handle = handle.clone();
         async move {
@@ -77,6 +67,17 @@ async fn a_server_serves_through_the_lame_duck_and_the_rest_is_passed_over() {
         ]
     );
     assert_eq!(report.cause(), &Cause::Requested { reason: "test".into() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_between_the_registration_of_a_server_and_run_has_its_lame_duck() {
+    let mut life = life();
+    life.spawn("http", Server);
+    life.handle().shutdown("test");
+    let began = Instant::now();
+    let report = life.run().await.expect("runs");
+    assert_eq!(began.elapsed(), Duration::from_secs(5));
+    assert_eq!(report.exit_code(), 0);
 }
 
 #[tokio::test(start_paused = true)]
