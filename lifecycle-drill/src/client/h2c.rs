@@ -1,0 +1,239 @@
+//! A well-behaved HTTP/2 client without TLS that remembers every GOAWAY.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{RecvStream, client::ResponseFuture, client::SendRequest};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    fate::{Fate, WireError},
+    frames::{Scan, Seen},
+};
+
+/// One HTTP/2 connection. Its task ends with it.
+#[derive(Debug)]
+pub(crate) struct H2c {
+    sender: SendRequest<Bytes>,
+    scan: Arc<Mutex<Scan>>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+    limit: Duration,
+}
+
+/// A request that has been sent.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) id: u32,
+    response: ResponseFuture,
+}
+
+/// A response whose head has come.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    id: u32,
+    status: u16,
+    body: RecvStream,
+}
+
+impl H2c {
+    pub(crate) async fn connect(address: SocketAddr, limit: Duration) -> Result<Self, WireError> {
+        let connecting = timeout(limit.min(CONNECT_LIMIT), TcpStream::connect(address));
+        let stream = match connecting.await {
+            Ok(connected) => connected.map_err(WireError::connecting)?,
+            Err(_) => return Err(WireError::new(Fate::ConnectTimedOut)),
+        };
+        stream.set_nodelay(true).map_err(WireError::connecting)?;
+        let scan = Arc::new(Mutex::new(Scan::default()));
+        let sniffed = Sniffed { inner: stream, scan: Arc::clone(&scan) };
+        // Only the preface has been sent if this fails: no request.
+        let (sender, connection) = timeout(limit, h2::client::handshake(sniffed))
+            .await
+            .map_err(|_| WireError::new(Fate::ConnectTimedOut))?
+            .map_err(|error| WireError::caused(Fate::ResetInConnect, error))?;
+        Ok(Self { sender, scan, connection: tokio::spawn(connection), limit })
+    }
+
+    /// Sends a GET.
+    pub(crate) async fn ask(&self, path: &str) -> Result<Asked, WireError> {
+        let not_sent = |error| WireError::caused(Fate::NotSent, error);
+        let ready = timeout(self.limit, self.sender.clone().ready());
+        let mut sender =
+            ready.await.map_err(|_| WireError::new(Fate::TimedOut))?.map_err(not_sent)?;
+        let request = http::Request::get(format!("http://drill{path}"))
+            .body(())
+            .map_err(|error| WireError::caused(Fate::NotSent, error))?;
+        let (response, _) = sender.send_request(request, true).map_err(not_sent)?;
+        Ok(Asked { id: response.stream_id().as_u32(), response })
+    }
+
+    /// Waits for the head of the response.
+    pub(crate) async fn head(&self, asked: Asked) -> Result<Answering, WireError> {
+        let Asked { id, response } = asked;
+        match timeout(self.limit, response).await {
+            Err(_) => Err(WireError::new(Fate::TimedOut)),
+            Ok(Err(error)) => Err(self.failed(id, error, false)),
+            Ok(Ok(response)) => {
+                let status = response.status().as_u16();
+                Ok(Answering { id, status, body: response.into_body() })
+            }
+        }
+    }
+
+    /// Reads one piece of the body; `None` at its proper end.
+    pub(crate) async fn data(&self, answering: &mut Answering) -> Result<Option<usize>, WireError> {
+        match timeout(self.limit, answering.body.data()).await {
+            Err(_) => Err(WireError::new(Fate::TimedOut)),
+            Ok(None) => Ok(None),
+            Ok(Some(Err(error))) => Err(self.failed(answering.id, error, true)),
+            Ok(Some(Ok(bytes))) => {
+                // Fails only when the stream has ended meanwhile: nothing to release then.
+                let _ended = answering.body.flow_control().release_capacity(bytes.len());
+                Ok(Some(bytes.len()))
+            }
+        }
+    }
+
+    /// Reads the whole response to a request.
+    pub(crate) async fn answer(&self, asked: Asked) -> Result<Fate, WireError> {
+        let mut answering = self.head(asked).await?;
+        while self.data(&mut answering).await?.is_some() {}
+        Ok(Fate::Answered { status: answering.status, close: false })
+    }
+
+    /// A GET and its whole response.
+    pub(crate) async fn get(&self, path: &str) -> Result<Fate, WireError> {
+        let asked = self.ask(path).await?;
+        self.answer(asked).await
+    }
+
+    /// What frames have come.
+    pub(crate) fn seen(&self) -> Seen {
+        self.scan.lock().unwrap_or_else(PoisonError::into_inner).seen().clone()
+    }
+
+    pub(crate) fn told_to_go(&self) -> bool {
+        !self.seen().goaways.is_empty()
+    }
+
+    /// Waits for the end of the connection; `false` when it is still open after `limit`.
+    pub(crate) async fn closed(&mut self, limit: Duration) -> bool {
+        timeout(limit, &mut self.connection).await.is_ok()
+    }
+
+    /// The fate of a stream that failed: was it above the last id of the last GOAWAY?
+    fn failed(&self, id: u32, error: h2::Error, began: bool) -> WireError {
+        let above = self.seen().goaways.last().is_some_and(|last| id > *last);
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        let fate = match (began, error.is_io()) {
+            _ if above || refused => Fate::NotProcessed,
+            (true, _) => Fate::Truncated,
+            (false, true) => Fate::ResetAfterSent,
+            (false, false) => Fate::EofBeforeResponse,
+        };
+        WireError::caused(fate, error)
+    }
+}
+
+impl Drop for H2c {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Answering {
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+}
+
+/// A stream whose incoming bytes are looked at on their way.
+#[derive(Debug)]
+struct Sniffed {
+    inner: TcpStream,
+    scan: Arc<Mutex<Scan>>,
+}
+
+impl AsyncRead for Sniffed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, into))?;
+        let new = into.filled().get(before..).unwrap_or_default();
+        self.scan.lock().unwrap_or_else(PoisonError::into_inner).push(new);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Sniffed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers `answered` streams and then says goodbye.
+    async fn server(answered: usize) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            for _ in 0..answered {
+                let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+                respond.send_response(http::Response::new(()), true).unwrap();
+            }
+            connection.graceful_shutdown();
+            while connection.accept().await.is_some() {}
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn remembers_the_goaways_and_sees_the_end() {
+        let limit = Duration::from_secs(5);
+        let mut client = H2c::connect(server(2).await, limit).await.unwrap();
+        for _ in 0..2 {
+            let fate = client.get("/").await.unwrap();
+            assert_eq!(fate, Fate::Answered { status: 200, close: false });
+        }
+        assert!(client.closed(limit).await);
+        // Idle when the first comes, our side closes before the second, which tells the true id.
+        assert_eq!(client.seen().goaways.first(), Some(&0x7fff_ffff));
+        assert!(client.told_to_go());
+        assert_eq!(client.get("/").await.unwrap_err().fate, Fate::NotSent);
+    }
+}

@@ -1,0 +1,19 @@
+//! The clients that scenarios play: raw HTTP/1 ([`Wire`]), HTTP/2, WebSocket, and raw bytes.
+//!
+//! None of them retries: one request, one [`Fate`].
+
+mod fate;
+mod frames;
+mod h2c;
+mod http1;
+mod wire;
+mod ws;
+
+pub use fate::{Fate, WireError};
+pub(crate) use frames::{Scan, raw};
+pub(crate) use h2c::H2c;
+pub use http1::Response;
+pub(crate) use http1::{Framing, Reader, request};
+pub(crate) use wire::Hangup;
+pub use wire::Wire;
+pub(crate) use ws::{Ws, WsEnd};

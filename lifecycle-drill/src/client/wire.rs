@@ -1,0 +1,281 @@
+//! One raw TCP connection that speaks HTTP/1 byte by byte.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    fate::{Fate, WireError},
+    http1::{self, Reader, Response},
+};
+
+/// One HTTP/1 connection whose bytes are sent when and as we say.
+///
+/// Made for bad manners: half a head, a body that stalls, two requests in one packet. Never
+/// connects again by itself.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+    /// What came and was not read as a response yet.
+    inbox: BytesMut,
+    /// Bytes sent since the last whole response.
+    sent: u64,
+    /// The limit of each call.
+    limit: Duration,
+}
+
+/// How a connection ended, seen by one who only listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hangup {
+    /// In order: FIN.
+    Eof,
+    /// Torn: RST.
+    Reset,
+    /// Not at all in the time given.
+    StillOpen,
+}
+
+impl Wire {
+    /// Connects. `limit` holds for this and for each later call by itself.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing has been sent.
+    /// # Errors
+    /// [`WireError`] whose fate is one of those of connecting.
+    pub async fn connect(address: SocketAddr, limit: Duration) -> Result<Self, WireError> {
+        let connecting = timeout(limit.min(CONNECT_LIMIT), TcpStream::connect(address));
+        let stream = match connecting.await {
+            Ok(connected) => connected.map_err(WireError::connecting)?,
+            Err(_) => return Err(WireError::new(Fate::ConnectTimedOut)),
+        };
+        // Each send is to be a packet of its own; without this a half head could be held back.
+        stream.set_nodelay(true).map_err(WireError::connecting)?;
+        Ok(Self { stream, inbox: BytesMut::new(), sent: 0, limit })
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: how much was sent is unknown; drop the connection.
+    /// # Errors
+    /// [`WireError`]: the connection is gone, or the peer takes no bytes.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), WireError> {
+        let deadline = Instant::now() + self.limit;
+        let mut rest = bytes.as_ref();
+        while !rest.is_empty() {
+            let count = match timeout_at(deadline, self.stream.write(rest)).await {
+                Ok(written) => written.map_err(|error| self.torn(error, false))?,
+                Err(_) => return Err(WireError::new(Fate::TimedOut)),
+            };
+            self.sent += count as u64;
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Reads one whole response.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: what was read of the response is lost; drop the connection.
+    /// # Errors
+    /// [`WireError`]: no whole response came.
+    pub async fn response(&mut self) -> Result<Response, WireError> {
+        let mut reader = Reader::new();
+        let deadline = Instant::now() + self.limit;
+        while !self.advance(&mut reader, deadline).await? {}
+        self.sent = 0;
+        reader.into_response().ok_or_else(|| WireError::new(Fate::Garbled))
+    }
+
+    /// Sends a GET and reads the response.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: see [`send`](Self::send) and [`response`](Self::response).
+    /// # Errors
+    /// [`WireError`]: no whole response came.
+    pub async fn get(&mut self, path: &str) -> Result<Response, WireError> {
+        self.send(http1::request("GET", path, None)).await?;
+        self.response().await
+    }
+
+    /// Sends a POST and reads the response **while sending**, as an answer may come early.
+    ///
+    /// A failure to send is not an error as long as a whole response can be read.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: see [`send`](Self::send).
+    /// # Errors
+    /// [`WireError`]: no whole response came.
+    pub async fn post(&mut self, path: &str, body: &[u8]) -> Result<Response, WireError> {
+        self.send(http1::request("POST", path, Some(body.len() as u64))).await?;
+        let deadline = Instant::now() + self.limit;
+        let (mut reader, inbox, sent) = (Reader::new(), &mut self.inbox, self.sent);
+        let (mut from, mut to) = self.stream.split();
+        let write = async {
+            // The peer may stop reading; then the response says why, or its absence does.
+            let _stopped = to.write_all(body).await;
+            std::future::pending::<()>().await;
+        };
+        let read = async {
+            while !read_more(&mut from, inbox, &mut reader, deadline, sent).await? {}
+            Ok(())
+        };
+        tokio::select! {
+            read = read => read?,
+            () = write => {}
+        }
+        self.sent = 0;
+        reader.into_response().ok_or_else(|| WireError::new(Fate::Garbled))
+    }
+
+    /// The fate of a request, from what a call to [`get`](Self::get) and its like returned.
+    #[must_use]
+    pub fn fate(result: &Result<Response, WireError>) -> Fate {
+        match result {
+            Ok(response) => Fate::Answered { status: response.status(), close: response.closes() },
+            Err(error) => error.fate,
+        }
+    }
+
+    /// Reads once into `reader`; `true` when its response is whole.
+    pub(crate) async fn advance(
+        &mut self,
+        reader: &mut Reader,
+        deadline: Instant,
+    ) -> Result<bool, WireError> {
+        read_more(&mut self.stream, &mut self.inbox, reader, deadline, self.sent).await
+    }
+
+    /// Reads until the head is there.
+    pub(crate) async fn head(&mut self, reader: &mut Reader) -> Result<(), WireError> {
+        let deadline = Instant::now() + self.limit;
+        while reader.so_far().is_none() {
+            self.advance(reader, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens for the end of the connection; what comes meanwhile is thrown away.
+    pub(crate) async fn hangup(&mut self, limit: Duration) -> Hangup {
+        let ended = timeout(limit, async {
+            let mut chunk = vec![0; 4096];
+            loop {
+                match self.stream.read(&mut chunk).await {
+                    Ok(0) => return Hangup::Eof,
+                    Ok(_) => {}
+                    Err(_) => return Hangup::Reset,
+                }
+            }
+        });
+        ended.await.unwrap_or(Hangup::StillOpen)
+    }
+
+    /// Reads what comes next, as it is; `None` at the end.
+    pub(crate) async fn raw(&mut self) -> Result<Option<BytesMut>, WireError> {
+        if self.inbox.is_empty() {
+            self.inbox.reserve(READ_SIZE);
+            match timeout(self.limit, self.stream.read_buf(&mut self.inbox)).await {
+                Err(_) => return Err(WireError::new(Fate::TimedOut)),
+                Ok(Err(error)) => return Err(self.torn(error, false)),
+                Ok(Ok(0)) => return Ok(None),
+                Ok(Ok(_)) => {}
+            }
+        }
+        Ok(Some(self.inbox.split()))
+    }
+
+    fn torn(&self, error: io::Error, began: bool) -> WireError {
+        WireError::talking(error, self.sent, began)
+    }
+}
+
+async fn read_more(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    inbox: &mut BytesMut,
+    reader: &mut Reader,
+    deadline: Instant,
+    sent: u64,
+) -> Result<bool, WireError> {
+    let garbled = |error| WireError::caused(Fate::Garbled, error);
+    // Bytes of a pipelined response may be here already.
+    reader.feed(inbox).map_err(garbled)?;
+    if reader.is_done() {
+        return Ok(true);
+    }
+    inbox.reserve(READ_SIZE);
+    let read = timeout_at(deadline, from.read_buf(inbox)).await;
+    let began = reader.so_far().is_some() || !inbox.is_empty();
+    match read {
+        Err(_) => Err(WireError::new(Fate::TimedOut)),
+        Ok(Err(error)) => Err(WireError::talking(error, sent, began)),
+        Ok(Ok(0)) if reader.eof() => Ok(true),
+        Ok(Ok(0)) if began => Err(WireError::new(Fate::Truncated)),
+        Ok(Ok(0)) if sent == 0 => Err(WireError::new(Fate::NotSent)),
+        Ok(Ok(0)) => Err(WireError::new(Fate::EofBeforeResponse)),
+        Ok(Ok(_)) => {
+            reader.feed(inbox).map_err(garbled)?;
+            Ok(reader.is_done())
+        }
+    }
+}
+
+/// The kernel drops a SYN that meets a full or closing backlog and repeats it after 1 s: longer
+/// than that, so that a refusal is seen as one.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+const READ_SIZE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that takes one connection, reads once, sends these bytes and closes.
+    async fn once(answer: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut chunk = [0; 1024];
+            assert!(stream.read(&mut chunk).await.unwrap() > 0);
+            stream.write_all(answer).await.unwrap();
+        });
+        address
+    }
+
+    async fn fate_of(answer: &'static [u8]) -> Fate {
+        let limit = Duration::from_secs(5);
+        let mut wire = Wire::connect(once(answer).await, limit).await.unwrap();
+        Wire::fate(&wire.get("/").await)
+    }
+
+    #[tokio::test]
+    async fn tells_the_fates_of_a_request_apart() {
+        let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+        assert_eq!(fate_of(whole).await, Fate::Answered { status: 200, close: true });
+        assert_eq!(fate_of(b"").await, Fate::EofBeforeResponse);
+        assert_eq!(fate_of(b"HTTP/1.1 200 OK\r\ncontent-le").await, Fate::Truncated);
+        assert_eq!(
+            fate_of(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok").await,
+            Fate::Truncated
+        );
+        assert_eq!(fate_of(b"nonsense\r\n\r\n").await, Fate::Garbled);
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_refused_and_silence_times_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut wire = Wire::connect(address, Duration::from_millis(50)).await.unwrap();
+        assert_eq!(Wire::fate(&wire.get("/").await), Fate::TimedOut);
+        assert_eq!(wire.hangup(Duration::from_millis(10)).await, Hangup::StillOpen);
+        drop(listener);
+        let refused = Wire::connect(address, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(refused.fate, Fate::Refused);
+    }
+}

@@ -1,0 +1,92 @@
+//! A WebSocket client: sends, reads, and tells how it was closed.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Error, Message},
+};
+
+use super::fate::{Fate, WireError};
+
+/// One WebSocket connection.
+#[derive(Debug)]
+pub(crate) struct Ws {
+    socket: WebSocketStream<TcpStream>,
+    limit: Duration,
+}
+
+/// How a WebSocket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WsEnd {
+    /// With a close frame of this code; 1005 stands for a frame without a code.
+    Closed(u16),
+    /// Without a close frame.
+    Torn,
+}
+
+impl Ws {
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Self, WireError> {
+        let connect = async {
+            let stream = TcpStream::connect(address).await.map_err(WireError::connecting)?;
+            stream.set_nodelay(true).map_err(WireError::connecting)?;
+            let url = format!("ws://{address}{path}");
+            // Boxed: the handshake's future is large.
+            let (socket, _) = Box::pin(client_async(url, stream)).await.map_err(failed)?;
+            Ok(Self { socket, limit })
+        };
+        timeout(limit, connect).await.map_err(|_| WireError::new(Fate::TimedOut))?
+    }
+
+    /// Sends a text and waits for it to come back.
+    pub(crate) async fn echo(&mut self, text: &str) -> Result<(), WireError> {
+        let talk = async {
+            self.socket.send(Message::text(text)).await.map_err(failed)?;
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(back))) if back.as_str() == text => return Ok(()),
+                    Some(Ok(Message::Close(_))) | None => {
+                        return Err(WireError::new(Fate::EofBeforeResponse));
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(failed(error)),
+                }
+            }
+        };
+        timeout(self.limit, talk).await.map_err(|_| WireError::new(Fate::TimedOut))?
+    }
+
+    /// Listens (and answers the close handshake) until it ends; `None` if it does not.
+    pub(crate) async fn end(&mut self, limit: Duration) -> Option<WsEnd> {
+        let listen = async {
+            let mut end = WsEnd::Torn;
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Close(frame))) => {
+                        end = WsEnd::Closed(frame.map_or(1005, |frame| frame.code.into()));
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return end,
+                }
+            }
+        };
+        timeout(limit, listen).await.ok()
+    }
+}
+
+fn failed(error: Error) -> WireError {
+    let fate = match &error {
+        Error::Io(_) => Fate::ResetAfterSent,
+        Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_) => {
+            Fate::EofBeforeResponse
+        }
+        _ => Fate::Garbled,
+    };
+    WireError::caused(fate, error)
+}

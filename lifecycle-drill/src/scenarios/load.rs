@@ -1,0 +1,128 @@
+//! Requests lost in stops under load, counted over many stops.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::load_clients::{Manner, Plan, finish, start};
+use crate::{
+    ledger::Ledger,
+    process::Setting,
+    scenario::{Need, Scenario, Theme},
+    signal::Signal,
+    stage::{Flaw, Stage, ensure, ms},
+};
+
+pub(super) const SCENARIOS: [Scenario; 4] = [
+    Scenario::new(
+        Theme::Load,
+        "load-keep-alive",
+        (
+            "a client that always has its next request on the wire meets the close of its \
+             connection with that request: without `Connection: close` beforehand every such \
+             client loses one in every deploy",
+            "a lame duck that serves and sends `Connection: close`, then sweep the accept queue \
+             before the listener is closed",
+        ),
+        &[],
+        |stage| Box::pin(stops(stage, 64, Manner::KeepAlive(Duration::ZERO), Stops::All)),
+    )
+    .repeated(),
+    Scenario::new(
+        Theme::Load,
+        "load-keep-alive-think",
+        (
+            "clients that pause between requests race the close of their idle connection",
+            "a lame duck longer than the pauses, with `Connection: close` on every answer",
+        ),
+        &[Need::LameDuck],
+        |stage| Box::pin(stops(stage, 64, Manner::KeepAlive(THINK), Stops::Third)),
+    )
+    .repeated(),
+    Scenario::new(
+        Theme::Load,
+        "load-http2",
+        (
+            "every stream at or below the last id of GOAWAY was promised an answer; those \
+             above can be repeated",
+            "two-step GOAWAY: the highest id first, the true last id a round trip later",
+        ),
+        &[Need::H2c],
+        |stage| Box::pin(stops(stage, 32, Manner::H2c(2), Stops::All)),
+    )
+    .repeated(),
+    Scenario::new(
+        Theme::Load,
+        "load-connect-race",
+        (
+            "closing a listener resets every connection in its accept queue, though their \
+             requests may have been sent already",
+            "accept until nothing is left in the queue, then close the listener",
+        ),
+        &[],
+        |stage| Box::pin(stops(stage, 32, Manner::OneEach, Stops::All)),
+    )
+    .repeated(),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stops {
+    All,
+    Third,
+}
+
+async fn stops(stage: &mut Stage, clients: u32, manner: Manner, stops: Stops) -> Result<(), Flaw> {
+    let count = match stops {
+        Stops::All => stage.subject.stop_count.max(1),
+        Stops::Third => stage.subject.stop_count.div_ceil(3).max(1),
+    };
+    let mut sum = Ledger::new();
+    let mut longest = Duration::ZERO;
+    for number in 1..=count {
+        let stop = one_stop(stage, clients, manner).await?;
+        let drain = ms(stop.drain);
+        stage.note(format!("stop {number}: gone after {drain}; {}", stop.ledger));
+        longest = longest.max(stop.drain);
+        sum.merge(&stop.ledger);
+        // Kept at once: a later failure to stop must not hide what was counted.
+        stage.ledger = Some(sum.clone());
+        stop.exit.map_err(|flaw| Flaw::Seen(format!("stop {number}: {flaw}; so far {sum}")))?;
+    }
+    stage.note(format!("{count} stops, the longest took {}: {sum}", ms(longest)));
+    ensure(sum.answered() > 0, || format!("no request was answered at all: {sum}"))?;
+    ensure(sum.lost() == 0, || format!("requests lost in {count} stops: {sum}"))?;
+    ensure(sum.server_errors() == 0, || format!("requests refused by 5xx: {sum}"))
+}
+
+/// What one stop has shown.
+struct Stop {
+    ledger: Ledger,
+    drain: Duration,
+    exit: Result<(), Flaw>,
+}
+
+async fn one_stop(stage: &mut Stage, clients: u32, manner: Manner) -> Result<Stop, Flaw> {
+    stage.start(Setting::Plain).await?;
+    let plan = Plan {
+        address: stage.process()?.address(),
+        path: stage.subject.routes.quick_path(),
+        manner,
+        limit: stage.subject.request_timeout,
+        deadline: Instant::now() + WARM_UP + stage.subject.grace + stage.subject.slack,
+    };
+    // Dropped on an early return, which ends the clients.
+    let running = start(&plan, clients);
+    sleep(WARM_UP).await;
+    let cause = stage.signal(Signal::Term)?;
+    // The machine is busy with the load itself: one more second.
+    let exit = stage.exits_clean(stage.idle_end() + BUSY).await;
+    let drain = stage
+        .process()?
+        .exit()
+        .map_or_else(|| cause.elapsed(), |exit| exit.at.saturating_duration_since(cause));
+    Ok(Stop { ledger: finish(running).await, drain, exit })
+}
+
+const WARM_UP: Duration = Duration::from_millis(300);
+const THINK: Duration = Duration::from_millis(2);
+const BUSY: Duration = Duration::from_secs(1);

@@ -1,0 +1,177 @@
+//! Readiness falls first, liveness never, and both are answered until the end.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::{
+    client::Fate,
+    process::Setting,
+    scenario::{Need, Scenario, Theme},
+    scenarios::signals::SETTLE,
+    signal::Signal,
+    stage::{During as _, Flaw, Stage, ensure, ms, ok, served},
+};
+
+pub(super) const SCENARIOS: [Scenario; 4] = [
+    Scenario::new(
+        Theme::Probes,
+        "probes-readiness-falls-first",
+        (
+            "balancers that probe the process learn from readiness that they must leave; \
+             until they have, what they send must be served",
+            "fail readiness at the signal and go on accepting for the lame duck",
+        ),
+        &[Need::ReadyPath, Need::LameDuck],
+        |stage| Box::pin(readiness_falls_first(stage)),
+    ),
+    Scenario::new(
+        Theme::Probes,
+        "probes-liveness-holds",
+        (
+            "a failing liveness probe has the kubelet kill the container in the middle of its \
+             drain",
+            "let liveness know nothing of the shutdown",
+        ),
+        &[Need::LivePath, Need::Work],
+        |stage| Box::pin(liveness_holds(stage)),
+    ),
+    Scenario::new(
+        Theme::Probes,
+        "probes-answer-to-the-end",
+        (
+            "a probe server that ends with the listener looks like a crash for the rest of the \
+             drain",
+            "serve the probes on a listener of their own and stop it last",
+        ),
+        &[Need::ReadyPath, Need::SeparateProbes, Need::Work],
+        |stage| Box::pin(answer_to_the_end(stage)),
+    ),
+    Scenario::new(
+        Theme::Probes,
+        "probes-startup-holds",
+        (
+            "a startup probe that fails during the drain restarts what is on its way out",
+            "let the startup probe stay at 200 once the start was done",
+        ),
+        &[Need::StartupPath],
+        |stage| Box::pin(startup_holds(stage)),
+    ),
+];
+
+async fn readiness_falls_first(stage: &mut Stage) -> Result<(), Flaw> {
+    stage.start(Setting::Plain).await?;
+    let path = stage.subject.ready_path.clone().unwrap_or_default();
+    let before = stage.probe(&path).await?;
+    ensure(status(before) == Some(200), || format!("readiness before the signal: {before}"))?;
+    let cause = stage.signal(Signal::Term)?;
+    // Later than the listener's close it would be of no use to anyone.
+    let by = (READINESS_LIMIT + stage.subject.slack).min(stage.subject.lame_duck * 3 / 4);
+    loop {
+        let fate = stage.probe(&path).await?;
+        let took = cause.elapsed();
+        if status(fate) == Some(503) {
+            stage.note("readiness answers 503");
+            return after_the_fall(stage, took, by).await;
+        }
+        ensure(status(fate) == Some(200), || format!("readiness after the signal: {fate}"))?;
+        ensure(took <= by, || format!("readiness still 200 after {}", ms(took)))?;
+        sleep(POLL).await;
+    }
+}
+
+async fn after_the_fall(stage: &mut Stage, took: Duration, by: Duration) -> Result<(), Flaw> {
+    ensure(took <= by, || format!("readiness failed after {}, not {}", ms(took), ms(by)))?;
+    let path = stage.subject.routes.quick_path();
+    let (mut count, until) = (0, stage.subject.lame_duck.saturating_sub(CLOSE_MARGIN));
+    while count == 0 || stage.cause().elapsed() < until {
+        let mut wire = stage.wire().await?;
+        let response = wire.get(&path).await.during("a new connection in the lame duck")?;
+        served(&response, "a new connection in the lame duck")?;
+        count += 1;
+        sleep(POLL).await;
+    }
+    stage.note(format!("{count} new connections were served since"));
+    stage.exits_clean(stage.idle_end()).await
+}
+
+async fn liveness_holds(stage: &mut Stage) -> Result<(), Flaw> {
+    stage.start(Setting::Plain).await?;
+    let path = stage.subject.live_path.clone().unwrap_or_default();
+    let before = stage.probe(&path).await?;
+    ensure(status(before) == Some(200), || format!("liveness before the signal: {before}"))?;
+    let apart = stage.subject.separate_probes();
+    holds_until_answered(stage, &path, 200, apart).await
+}
+
+async fn answer_to_the_end(stage: &mut Stage) -> Result<(), Flaw> {
+    stage.start(Setting::Plain).await?;
+    let path = stage.subject.ready_path.clone().unwrap_or_default();
+    holds_until_answered(stage, &path, 503, true).await
+}
+
+async fn startup_holds(stage: &mut Stage) -> Result<(), Flaw> {
+    stage.start(Setting::Plain).await?;
+    let path = stage.subject.startup_path.clone().unwrap_or_default();
+    let before = stage.probe(&path).await?;
+    ensure(status(before) == Some(200), || format!("startup after ready: {before}"))?;
+    stage.signal(Signal::Term)?;
+    // Without a lame duck there is no moment at which it must still answer.
+    if stage.subject.lame_duck > CLOSE_MARGIN * 2 {
+        stage.at(stage.subject.lame_duck / 2).await;
+        let during = stage.probe(&path).await?;
+        ensure(status(during) == Some(200), || format!("startup in the lame duck: {during}"))?;
+    }
+    stage.exits_clean(stage.idle_end()).await
+}
+
+/// Holds the drain by a request that is answered some time after C, and asks the probe until
+/// then: each answer must be `expected`. If the probes share the main port, only until C.
+async fn holds_until_answered(
+    stage: &mut Stage,
+    path: &str,
+    expected: u16,
+    apart: bool,
+) -> Result<(), Flaw> {
+    let time = stage.subject.lame_duck + AFTER_CLOSE;
+    let mut holder = stage.wire().await?;
+    holder.send(stage.get_work(time)).await.during("asking for work")?;
+    sleep(SETTLE).await;
+    stage.signal(Signal::Term)?;
+    let until = match apart {
+        // The request began before the signal, so it is answered before this.
+        true => time.saturating_sub(SETTLE + CLOSE_MARGIN),
+        false => stage.subject.lame_duck.saturating_sub(CLOSE_MARGIN),
+    };
+    stage.at(READINESS_LIMIT).await;
+    let by = READINESS_LIMIT + stage.subject.slack;
+    let mut count = 0;
+    while stage.cause().elapsed() < until {
+        let since = stage.cause().elapsed();
+        let fate = stage.probe(path).await?;
+        // A readiness that is slow to fail is the subject of another scenario.
+        let early = since < by && status(fate) == Some(200);
+        ensure(early || status(fate) == Some(expected), || {
+            format!("GET {path}, {} after the signal: {fate}, expected {expected}", ms(since))
+        })?;
+        count += 1;
+        sleep(2 * POLL).await;
+    }
+    stage.note(format!("GET {path} answered as expected {count} times since the signal"));
+    let response = holder.response().await.during("work in flight")?;
+    ok(&response, "work in flight")?;
+    drop(holder); // As told.
+    stage.exits_clean(time.max(stage.idle_end())).await
+}
+
+fn status(fate: Fate) -> Option<u16> {
+    match fate {
+        Fate::Answered { status, .. } => Some(status),
+        _ => None,
+    }
+}
+
+const READINESS_LIMIT: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(10);
+const CLOSE_MARGIN: Duration = Duration::from_millis(100);
+const AFTER_CLOSE: Duration = Duration::from_secs(1);

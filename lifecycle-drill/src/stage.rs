@@ -1,0 +1,331 @@
+//! What every scenario stands on: the process, the clock since the signal, the timeline.
+
+use std::{fmt, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    client::{Fate, H2c, Response, Wire, WireError},
+    error::{SignalError, StartError},
+    ledger::Ledger,
+    process::{Ended, Exit, Process, Setting},
+    scenario::Scenario,
+    signal::Signal,
+    subject::Subject,
+    verdict::{Evidence, Outcome, Verdict},
+};
+
+/// Why a scenario is not passed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Flaw {
+    /// An expectation that was not met.
+    #[error("{0}")]
+    Seen(String),
+    #[error("{} (the signal was to go to a running process)", .0)]
+    Signal(#[from] SignalError),
+    #[error("cannot start: {}", chain(.0))]
+    Start(#[from] StartError),
+    #[error("{doing}: {}", chain(source))]
+    Wire { doing: &'static str, source: WireError },
+}
+
+/// Says what a client was doing when it failed.
+pub(crate) trait During<T> {
+    fn during(self, doing: &'static str) -> Result<T, Flaw>;
+}
+
+/// When the process has to be gone, as time since `base`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub(crate) base: Instant,
+    pub(crate) from: Duration,
+    pub(crate) by: Duration,
+}
+
+/// The process under test and the record of what happens to it.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) subject: Subject,
+    process: Option<Process>,
+    /// When the first signal was sent to the present process.
+    cause: Option<Instant>,
+    notes: Vec<(Instant, Option<i64>, String)>,
+    pub(crate) ledger: Option<Ledger>,
+}
+
+impl Stage {
+    pub(crate) fn new(subject: &Subject) -> Self {
+        let mut subject = subject.clone();
+        // Scenarios ask for work that lasts until some time after C.
+        let longest_work = subject.lame_duck + Duration::from_secs(5);
+        subject.request_timeout = subject.request_timeout.max(longest_work);
+        Self { subject, process: None, cause: None, notes: Vec::new(), ledger: None }
+    }
+
+    /// Starts the process (again) and waits until it is ready.
+    pub(crate) async fn start(&mut self, setting: Setting) -> Result<(), Flaw> {
+        (self.process, self.cause) = (None, None);
+        let began = Instant::now();
+        let process = Process::start(&self.subject, setting).await?;
+        let (pid, address) = (process.pid(), process.address());
+        self.process = Some(process);
+        let took = began.elapsed().as_millis();
+        self.note(format!("ready after {took} ms: process {pid} on {address}"));
+        Ok(())
+    }
+
+    /// Starts the process (again) without waiting.
+    pub(crate) fn spawn(&mut self) -> Result<(), Flaw> {
+        (self.process, self.cause) = (None, None);
+        self.process = Some(Process::spawn(&self.subject, Setting::Plain)?);
+        Ok(())
+    }
+
+    pub(crate) fn process(&self) -> Result<&Process, Flaw> {
+        self.process.as_ref().ok_or_else(|| Flaw::Seen("nothing was started".to_owned()))
+    }
+
+    /// A new HTTP/1 connection to the main port.
+    pub(crate) async fn wire(&self) -> Result<Wire, Flaw> {
+        let connecting = Wire::connect(self.process()?.address(), self.subject.request_timeout);
+        connecting.await.during("connecting")
+    }
+
+    /// A new HTTP/2 connection to the main port.
+    pub(crate) async fn h2c(&self) -> Result<H2c, Flaw> {
+        let connecting = H2c::connect(self.process()?.address(), self.subject.request_timeout);
+        connecting.await.during("connecting with HTTP/2")
+    }
+
+    /// A probe, on a connection of its own. Its status, or how it failed.
+    pub(crate) async fn probe(&self, path: &str) -> Result<Fate, Flaw> {
+        let address = self.process()?.probe_address();
+        Ok(match Wire::connect(address, PROBE_LIMIT).await {
+            Ok(mut wire) => Wire::fate(&wire.get(path).await),
+            Err(error) => error.fate,
+        })
+    }
+
+    /// Sends a signal. The first to a process is the moment T.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<Instant, Flaw> {
+        let now = Instant::now();
+        self.cause.get_or_insert(now);
+        self.process()?.signal(signal)?;
+        self.note(signal.to_string());
+        Ok(now)
+    }
+
+    /// The moment T; now, if no signal was sent.
+    pub(crate) fn cause(&self) -> Instant {
+        self.cause.unwrap_or_else(Instant::now)
+    }
+
+    /// Waits until so long after T.
+    pub(crate) async fn at(&self, since_cause: Duration) {
+        sleep_until(self.cause() + since_cause).await;
+    }
+
+    /// Waits until new connections are refused, which must be soon after C.
+    pub(crate) async fn listener_closed(&mut self) -> Result<(), Flaw> {
+        let lame_duck = self.subject.lame_duck;
+        self.at(lame_duck + POLL).await;
+        let by = lame_duck + self.subject.slack;
+        let address = self.process()?.address();
+        while Instant::now() < self.cause() + by {
+            match Wire::connect(address, CLOSED_LIMIT).await {
+                Err(error) if error.fate == Fate::Refused => {
+                    self.note("the listener is closed");
+                    return Ok(());
+                }
+                _ => tokio::time::sleep(POLL).await,
+            }
+        }
+        Err(Flaw::Seen(format!("the listener still takes connections {} after the signal", ms(by))))
+    }
+
+    /// Waits for the end of the process and judges time and code. No slack is added here.
+    pub(crate) async fn exits(&mut self, codes: &[i32], window: Window) -> Result<(), Flaw> {
+        let patience = (window.base + window.by).saturating_duration_since(Instant::now());
+        let limit = patience.max(self.subject.grace) + EXIT_PATIENCE;
+        let Some(process) = self.process.as_mut() else {
+            return self.process().map(drop);
+        };
+        let Some(exit) = process.wait(limit).await else {
+            let seen = window.base.elapsed();
+            return Err(Flaw::Seen(format!("still running after {}", ms(seen))));
+        };
+        self.notes.push((exit.at, None, format!("ended: {}", exit.ended)));
+        judge(exit, codes, window)
+    }
+
+    /// Waits for the end of the process, whatever it is.
+    pub(crate) async fn ends(&mut self, limit: Duration) -> Result<Exit, Flaw> {
+        let Some(process) = self.process.as_mut() else {
+            return Err(Flaw::Seen("nothing was started".to_owned()));
+        };
+        let ended = process.wait(limit).await;
+        ended.ok_or_else(|| Flaw::Seen(format!("still running after {}", ms(limit))))
+    }
+
+    /// Must end with the clean code until so long after T (slack is added).
+    pub(crate) async fn exits_clean(&mut self, by: Duration) -> Result<(), Flaw> {
+        let by = by + self.subject.slack;
+        let window = Window { base: self.cause(), from: Duration::ZERO, by };
+        self.exits(&[self.subject.exits.clean], window).await
+    }
+
+    /// Must have kept the work for a fair part of the time, then end by itself, before SIGKILL
+    /// would come, with the code that says that work was cut.
+    pub(crate) async fn exits_cut(&mut self) -> Result<(), Flaw> {
+        let (lame_duck, grace) = (self.subject.lame_duck, self.subject.grace);
+        let from = lame_duck + grace.saturating_sub(lame_duck) / 2;
+        let window = Window { base: self.cause(), from, by: grace };
+        self.exits(&[self.subject.exits.cut], window).await
+    }
+
+    /// When everything silent must have been closed: C and the idle timeout.
+    pub(crate) fn idle_end(&self) -> Duration {
+        self.subject.lame_duck + self.subject.idle_drain_timeout
+    }
+
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.notes.push((Instant::now(), None, text.into()));
+        if self.cause.is_some() {
+            self.settle_times();
+        }
+    }
+
+    pub(crate) fn verdict(
+        mut self,
+        scenario: &'static Scenario,
+        outcome: Outcome,
+        elapsed: Duration,
+    ) -> Verdict {
+        self.settle_times();
+        let evidence = self.notes.into_iter();
+        let evidence =
+            evidence.map(|(_, since_signal_ms, text)| Evidence { since_signal_ms, text }).collect();
+        Verdict {
+            scenario,
+            outcome,
+            evidence,
+            elapsed,
+            exit: self.process.as_ref().and_then(Process::exit),
+            ledger: self.ledger,
+            output: self.process.as_ref().map(Process::lines).unwrap_or_default(),
+        }
+    }
+
+    /// Gives each note that has no time yet its time since the present signal.
+    fn settle_times(&mut self) {
+        let Some(cause) = self.cause else { return };
+        for (at, since, _) in &mut self.notes {
+            since.get_or_insert_with(|| signed_ms(*at, cause));
+        }
+    }
+}
+
+impl<T> During<T> for Result<T, WireError> {
+    fn during(self, doing: &'static str) -> Result<T, Flaw> {
+        self.map_err(|source| Flaw::Wire { doing, source })
+    }
+}
+
+/// An expectation; `seen` says what was there instead.
+pub(crate) fn ensure(met: bool, seen: impl FnOnce() -> String) -> Result<(), Flaw> {
+    if met { Ok(()) } else { Err(Flaw::Seen(seen())) }
+}
+
+/// A whole 200, nothing asked of its headers.
+pub(crate) fn ok(response: &Response, what: &str) -> Result<(), Flaw> {
+    ensure(response.status() == 200, || format!("{what}: answered {}", response.status()))
+}
+
+/// Any whole answer below 500.
+pub(crate) fn served(response: &Response, what: &str) -> Result<(), Flaw> {
+    ensure(response.status() < 500, || format!("{what}: answered {}", response.status()))
+}
+
+/// The answer must tell the client to go.
+pub(crate) fn closes(response: &Response, what: &str) -> Result<(), Flaw> {
+    ensure(response.closes(), || {
+        format!("{what}: answered {} without `Connection: close`", response.status())
+    })
+}
+
+/// Milliseconds for a message.
+pub(crate) fn ms(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}
+
+fn judge(exit: Exit, codes: &[i32], window: Window) -> Result<(), Flaw> {
+    let took = exit.at.saturating_duration_since(window.base);
+    let code = matches!(exit.ended, Ended::Code(code) if codes.contains(&code));
+    ensure(code, || {
+        let codes: Vec<_> = codes.iter().map(ToString::to_string).collect();
+        format!("{} after {}, expected code {}", exit.ended, ms(took), codes.join(" or "))
+    })?;
+    ensure(took >= window.from, || {
+        format!("gone after {}, expected not before {}", ms(took), ms(window.from))
+    })?;
+    ensure(took <= window.by, || format!("gone after {}, expected by {}", ms(took), ms(window.by)))
+}
+
+fn signed_ms(at: Instant, cause: Instant) -> i64 {
+    let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    if at >= cause { ms(at.duration_since(cause)) } else { -ms(cause.duration_since(at)) }
+}
+
+/// The error with its sources, in one line.
+fn chain(error: &(impl std::error::Error + 'static)) -> impl fmt::Display {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+const POLL: Duration = Duration::from_millis(20);
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+const CLOSED_LIMIT: Duration = Duration::from_millis(300);
+const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn judges_time_and_code_of_an_exit() {
+        let base = Instant::now();
+        let (from, by) = (Duration::from_millis(100), Duration::from_millis(200));
+        let window = Window { base, from, by };
+        let judge = |ended, at_ms| {
+            let at = base + Duration::from_millis(at_ms);
+            judge(Exit { ended, at }, &[0, 3], window).map_err(|flaw| flaw.to_string())
+        };
+        assert_eq!(judge(Ended::Code(0), 150), Ok(()));
+        assert_eq!(judge(Ended::Code(3), 200), Ok(()));
+        let seen = judge(Ended::Code(1), 150).unwrap_err();
+        assert_eq!(seen, "exit code 1 after 150 ms, expected code 0 or 3");
+        assert!(judge(Ended::Signal(15), 150).unwrap_err().contains("killed by signal 15"));
+        assert!(judge(Ended::Code(0), 99).unwrap_err().contains("not before 100 ms"));
+        assert!(judge(Ended::Code(0), 201).unwrap_err().contains("by 200 ms"));
+    }
+
+    #[test]
+    fn times_before_the_signal_are_negative() {
+        let cause = Instant::now() + Duration::from_secs(1);
+        assert_eq!(signed_ms(cause - Duration::from_millis(20), cause), -20);
+        assert_eq!(signed_ms(cause + Duration::from_millis(20), cause), 20);
+    }
+
+    #[test]
+    fn a_flaw_shows_its_sources() {
+        let error = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let failed: Result<(), _> = Err(WireError::talking(error, 1, false));
+        let text = failed.during("asking").unwrap_err().to_string();
+        assert_eq!(text, "asking: reset after sent: connection reset");
+    }
+}

@@ -1,0 +1,374 @@
+//! The command under test: how to start it, when it is ready, what to expect of it.
+//!
+//! Not here: starting it ([`Process`](crate::Process)), judging it ([`Scenario`](crate::Scenario)).
+
+use std::{
+    ffi::{OsStr, OsString},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::routes::Routes;
+use crate::signal::Signal;
+
+/// The command under test, and what is expected of it.
+///
+/// `{port}`, `{host}`, `{addr}` and `{probe_addr}` in arguments and in the values of
+/// environment variables are replaced for each start, for services that take their port as
+/// an argument.
+///
+/// # Examples
+/// A Python service that knows no lame duck and has 10 s (Docker's default) to stop:
+/// ```
+/// use std::time::Duration;
+/// use lifecycle_drill::{ReadyWhen, Routes, Subject};
+///
+/// let subject = Subject::new("python3")
+///     .args(["app.py", "--port", "{port}"])
+///     .ready_when(ReadyWhen::LineContains("listening".into()))
+///     .ready_path("/healthz")
+///     .grace(Duration::from_secs(10))
+///     .lame_duck(Duration::ZERO)
+///     .routes(Routes::new().quick("/").work("/sleep?ms={ms}"));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Subject {
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) envs: Vec<(OsString, OsString)>,
+    pub(crate) current_dir: Option<PathBuf>,
+    pub(crate) port_env: Option<OsString>,
+    pub(crate) host_env: Option<OsString>,
+    pub(crate) probe_addr_env: Option<OsString>,
+    pub(crate) single_thread_env: Option<(OsString, OsString)>,
+    pub(crate) ready_path: Option<String>,
+    pub(crate) live_path: Option<String>,
+    pub(crate) startup_path: Option<String>,
+    pub(crate) ready_when: ReadyWhen,
+    pub(crate) protocol: Protocol,
+    pub(crate) report: BlockerReport,
+    pub(crate) routes: Routes,
+    pub(crate) exits: ExitCodes,
+    pub(crate) grace: Duration,
+    pub(crate) lame_duck: Duration,
+    pub(crate) idle_drain_timeout: Duration,
+    pub(crate) slack: Duration,
+    pub(crate) start_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) stop_count: u32,
+}
+
+/// How to tell that the process is up and its signal handlers are in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadyWhen {
+    /// The main port takes a TCP connection.
+    Connects,
+    /// GET of this path on the probe address (the main one if there is no other) answers 200.
+    Http(String),
+    /// A printed line, blanks at its ends removed, equals this.
+    Line(String),
+    /// A printed line contains this.
+    LineContains(String),
+}
+
+/// Which versions of HTTP the main port speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// HTTP/1.1 only: the scenarios of HTTP/2 are skipped.
+    #[default]
+    Http1,
+    /// HTTP/1.1, and HTTP/2 without TLS by prior knowledge (h2c).
+    Http1AndH2c,
+}
+
+/// Whether the process says on its output what it cut off at the deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BlockerReport {
+    /// It names method and path of each request that was cut, with its age.
+    #[default]
+    Named,
+    /// It does not: what would look for the names is skipped.
+    Unnamed,
+}
+
+/// The exit codes that are expected, by situation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct ExitCodes {
+    pub(crate) clean: i32,
+    pub(crate) cut: i32,
+    pub(crate) forced_base: i32,
+}
+
+impl Subject {
+    /// A command without arguments, told its port by `PORT`, ready when that port connects.
+    ///
+    /// Expects a grace period of 10 s (Docker's own default) with no lame duck, and probes at
+    /// `/readyz`, `/livez` and `/startupz` of the same port.
+    pub fn new(program: impl AsRef<Path>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            envs: Vec::new(),
+            current_dir: None,
+            port_env: Some("PORT".into()),
+            host_env: None,
+            probe_addr_env: None,
+            single_thread_env: None,
+            ready_path: Some("/readyz".to_owned()),
+            live_path: Some("/livez".to_owned()),
+            startup_path: Some("/startupz".to_owned()),
+            ready_when: ReadyWhen::Connects,
+            protocol: Protocol::default(),
+            report: BlockerReport::default(),
+            routes: Routes::new(),
+            exits: ExitCodes::new(),
+            grace: Duration::from_secs(10),
+            lame_duck: Duration::ZERO,
+            idle_drain_timeout: Duration::from_secs(1),
+            slack: Duration::from_millis(700),
+            start_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(10),
+            stop_count: 30,
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable; the rest of the environment is inherited.
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.envs.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// The directory to start it in (default: ours).
+    pub fn current_dir(mut self, directory: impl AsRef<Path>) -> Self {
+        self.current_dir = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// The variable that tells the port to listen on (default `PORT`).
+    pub fn port_env(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.port_env = Some(key.as_ref().to_owned());
+        self
+    }
+
+    /// The variable that tells the address to listen on: `127.0.0.1` is given.
+    pub fn host_env(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.host_env = Some(key.as_ref().to_owned());
+        self
+    }
+
+    /// The variable that tells HOST:PORT of a probe server apart from the main port.
+    /// Without it the probes are looked for on the main port.
+    pub fn probe_addr_env(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.probe_addr_env = Some(key.as_ref().to_owned());
+        self
+    }
+
+    /// The variable that makes the event loop single-threaded, for the scenario that blocks it.
+    pub fn single_thread_env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.single_thread_env = Some((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// The path of the readiness probe (default `/readyz`).
+    pub fn ready_path(mut self, path: impl Into<String>) -> Self {
+        self.ready_path = Some(path.into());
+        self
+    }
+
+    /// The path of the liveness probe (default `/livez`).
+    pub fn live_path(mut self, path: impl Into<String>) -> Self {
+        self.live_path = Some(path.into());
+        self
+    }
+
+    /// The path of the startup probe (default `/startupz`).
+    pub fn startup_path(mut self, path: impl Into<String>) -> Self {
+        self.startup_path = Some(path.into());
+        self
+    }
+
+    /// Forgets all probe paths: the scenarios of the probes are skipped unless one is set again.
+    pub fn without_probes(mut self) -> Self {
+        (self.ready_path, self.live_path, self.startup_path) = (None, None, None);
+        self
+    }
+
+    /// How to tell that it is ready (default: its port connects).
+    pub fn ready_when(mut self, ready_when: ReadyWhen) -> Self {
+        self.ready_when = ready_when;
+        self
+    }
+
+    /// Which versions of HTTP it speaks (default HTTP/1.1 only).
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// Whether it names what it cut off (default: it does).
+    pub fn blocker_report(mut self, report: BlockerReport) -> Self {
+        self.report = report;
+        self
+    }
+
+    /// What it can be asked for (default: nothing).
+    pub fn routes(mut self, routes: Routes) -> Self {
+        self.routes = routes;
+        self
+    }
+
+    /// The exit codes to expect.
+    pub fn exit_codes(mut self, exits: ExitCodes) -> Self {
+        self.exits = exits;
+        self
+    }
+
+    /// The time from the signal until the platform would send SIGKILL. Only expected here: tell
+    /// the process by [`env`](Self::env), if it wants to know.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// How long it keeps its listener open after the signal. Zero skips what happens meanwhile.
+    pub fn lame_duck(mut self, lame_duck: Duration) -> Self {
+        self.lame_duck = lame_duck;
+        self
+    }
+
+    /// How long a silent connection without a request may hold the drain (default 1 s).
+    pub fn idle_drain_timeout(mut self, idle_drain_timeout: Duration) -> Self {
+        self.idle_drain_timeout = idle_drain_timeout;
+        self
+    }
+
+    /// Added to every upper bound but the grace period itself, for noisy machines
+    /// (default 700 ms).
+    pub fn slack(mut self, slack: Duration) -> Self {
+        self.slack = slack;
+        self
+    }
+
+    /// How long it may take to become ready (default 10 s).
+    pub fn start_timeout(mut self, start_timeout: Duration) -> Self {
+        self.start_timeout = start_timeout;
+        self
+    }
+
+    /// The client's limit for one request (default 10 s; never less than the lame duck and 5 s).
+    pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
+        self.request_timeout = request_timeout;
+        self
+    }
+
+    /// How many times each scenario of the load theme starts and stops it (default 30).
+    pub fn stop_count(mut self, stop_count: u32) -> Self {
+        self.stop_count = stop_count;
+        self
+    }
+
+    /// The variables and arguments of one start, holes filled.
+    pub(crate) fn fill(&self, text: &OsStr, main: SocketAddr, probes: SocketAddr) -> OsString {
+        // Not Unicode means no hole of ours in it that could be told apart: left as it is.
+        let Some(text) = text.to_str() else {
+            return text.to_owned();
+        };
+        text.replace("{port}", &main.port().to_string())
+            .replace("{host}", &main.ip().to_string())
+            .replace("{addr}", &main.to_string())
+            .replace("{probe_addr}", &probes.to_string())
+            .into()
+    }
+
+    /// Whether the probes have an address of their own.
+    pub(crate) fn separate_probes(&self) -> bool {
+        self.probe_addr_env.is_some()
+            || self
+                .args
+                .iter()
+                .chain(self.envs.iter().map(|(_, value)| value))
+                .any(|text| text.to_string_lossy().contains("{probe_addr}"))
+    }
+}
+
+impl ExitCodes {
+    /// 0 when all was drained, 3 when the deadline cut work, 128 + n when forced by signal n.
+    pub fn new() -> Self {
+        Self { clean: 0, cut: 3, forced_base: 128 }
+    }
+
+    /// The code of a stop that lost nothing (default 0).
+    pub fn clean(mut self, code: i32) -> Self {
+        self.clean = code;
+        self
+    }
+
+    /// The code of a stop whose deadline cut work (default 3).
+    pub fn cut(mut self, code: i32) -> Self {
+        self.cut = code;
+        self
+    }
+
+    /// What is added to the number of a further signal that forced the stop (default 128).
+    pub fn forced_base(mut self, base: i32) -> Self {
+        self.forced_base = base;
+        self
+    }
+
+    pub(crate) fn forced(&self, signal: Signal) -> i32 {
+        self.forced_base + signal.number()
+    }
+}
+
+impl Default for ExitCodes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fills_ports_into_arguments_and_leaves_the_rest() {
+        let subject = Subject::new("x");
+        let main = SocketAddr::from(([127, 0, 0, 1], 80));
+        let probes = SocketAddr::from(([127, 0, 0, 1], 90));
+        let filled =
+            subject.fill(OsStr::new("{host}|{port}|{addr}|{probe_addr}|{x}"), main, probes);
+        assert_eq!(filled, "127.0.0.1|80|127.0.0.1:80|127.0.0.1:90|{x}");
+    }
+
+    #[test]
+    fn probes_are_apart_when_a_hole_or_a_variable_says_so() {
+        assert!(!Subject::new("x").separate_probes());
+        assert!(Subject::new("x").arg("--probes={probe_addr}").separate_probes());
+        assert!(Subject::new("x").env("A", "{probe_addr}").separate_probes());
+        assert!(Subject::new("x").probe_addr_env("PROBES").separate_probes());
+    }
+
+    #[test]
+    fn forced_codes_count_from_the_base() {
+        assert_eq!(ExitCodes::new().forced(Signal::Term), 143);
+        assert_eq!(ExitCodes::new().forced_base(0).forced(Signal::Int), 2);
+    }
+}

@@ -1,0 +1,115 @@
+//! Services that stop badly, each in its own way, fail where they should: the tool can say no.
+
+mod common;
+
+use std::time::Duration;
+
+use common::service;
+use lifecycle_drill::{ExitCodes, Outcome, ReadyWhen, Routes, Subject, Verdict, by_name};
+
+/// Plays one scenario, which must fail, and say what it saw by one of these words.
+async fn failed(subject: &Subject, name: &str, seen_any: &[&str]) -> Verdict {
+    let verdict = by_name(name).unwrap_or_else(|| panic!("no {name}")).run(subject).await;
+    let Outcome::Fail { seen } = verdict.outcome() else { panic!("not failed: {verdict}") };
+    assert!(seen_any.iter().any(|part| seen.contains(part)), "{verdict}");
+    verdict
+}
+
+async fn fails(subject: &Subject, name: &str, seen_any: &[&str]) {
+    let verdict = failed(subject, name, seen_any).await;
+    assert!(!verdict.passed());
+}
+
+async fn passes(subject: &Subject, name: &str) {
+    let verdict = by_name(name).unwrap_or_else(|| panic!("no {name}")).run(subject).await;
+    assert!(verdict.passed(), "{verdict}");
+}
+
+#[tokio::test]
+async fn one_that_ignores_sigterm_is_still_running_and_killed_afterwards() {
+    let subject = service("ignores-sigterm").grace(Duration::from_secs(1));
+    let verdict = failed(&subject, "signals-sigterm-idle", &["still running"]).await;
+    assert!(verdict.exit().is_none());
+    let text = verdict.to_string();
+    assert!(text.contains("usually mended by") && text.contains("| ready"), "{text}");
+}
+
+#[tokio::test]
+async fn one_that_exits_at_once_loses_requests_and_refuses_connections() {
+    let subject = service("exits-at-once");
+    fails(&subject, "signals-sigterm-idle", &["not before"]).await;
+    fails(&subject, "http1-in-flight", &["closed before any response", "reset after sent"]).await;
+    let seen = ["refused", "reset", "closed before any response"];
+    fails(&subject, "http1-new-connections-lame-duck", &seen).await;
+    let verdict = failed(&subject, "load-keep-alive", &["lost"]).await;
+    assert!(verdict.ledger().is_some_and(|ledger| ledger.lost() > 0), "{verdict}");
+}
+
+#[tokio::test]
+async fn one_without_the_close_header_is_told_so() {
+    let subject = service("no-close-header");
+    fails(&subject, "http1-idle-reuse-lame-duck", &["without `Connection: close`"]).await;
+    fails(&subject, "http1-in-flight", &["without `Connection: close`"]).await;
+    passes(&subject, "websocket-closed-1001").await;
+}
+
+#[tokio::test]
+async fn one_that_closes_its_listener_first_refuses_in_the_lame_duck() {
+    let subject = service("closes-listener-first");
+    fails(&subject, "probes-readiness-falls-first", &["refused"]).await;
+    fails(&subject, "http1-new-connections-lame-duck", &["refused"]).await;
+    passes(&subject, "http1-in-flight").await;
+}
+
+#[tokio::test]
+async fn probes_that_fall_or_hold_wrongly_are_seen() {
+    fails(&service("liveness-fails"), "probes-liveness-holds", &["answered 503"]).await;
+    fails(&service("liveness-fails"), "probes-startup-holds", &["503"]).await;
+    let holds = service("readiness-holds");
+    fails(&holds, "probes-readiness-falls-first", &["still 200"]).await;
+}
+
+#[tokio::test]
+async fn one_that_drops_half_heads_is_seen() {
+    let subject = service("drops-half-heads");
+    let seen = ["closed before any response", "reset after sent"];
+    fails(&subject, "http1-half-head-fresh-after-close", &seen).await;
+    fails(&subject, "http1-half-head-reused-after-close", &seen).await;
+    passes(&subject, "http1-half-head-reused-lame-duck").await;
+}
+
+#[tokio::test]
+async fn streams_that_are_cut_or_never_end_are_seen() {
+    fails(&service("cuts-streams"), "streams-sse", &["truncated"]).await;
+    fails(&service("streams-never-end"), "streams-sse", &["truncated", "timed out"]).await;
+    fails(&service("forgets-websockets"), "websocket-closed-1001", &["without a close"]).await;
+}
+
+#[tokio::test]
+async fn one_without_a_deadline_outlives_its_grace() {
+    let subject = service("no-deadline").grace(Duration::from_secs(2));
+    fails(&subject, "deadline-cuts-long-request", &["still running"]).await;
+    fails(&subject, "http1-stalled-upload", &["still running"]).await;
+}
+
+#[tokio::test]
+async fn other_exit_codes_can_be_expected_and_wrong_ones_are_seen() {
+    let subject = service("").exit_codes(ExitCodes::new().clean(7));
+    fails(&subject, "signals-sigterm-idle", &["exit code 0 after", "expected code 7"]).await;
+}
+
+/// Python's own server, as many use it: no handler for SIGTERM at all.
+#[tokio::test]
+async fn a_naive_server_dies_of_the_signal() {
+    let subject = Subject::new("python3")
+        .args(["-m", "http.server", "--bind", "127.0.0.1", "{port}"])
+        .ready_when(ReadyWhen::Connects)
+        .ready_path("/")
+        .grace(Duration::from_secs(3))
+        .lame_duck(Duration::from_millis(400))
+        .routes(Routes::new().quick("/"));
+    fails(&subject, "signals-sigterm-idle", &["killed by signal 15"]).await;
+    let seen = ["refused", "reset", "closed before"];
+    fails(&subject, "probes-readiness-falls-first", &seen).await;
+    passes(&subject, "signals-sigterm-at-start").await;
+}
