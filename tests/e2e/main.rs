@@ -1,1 +1,7 @@
 //! Real processes, real signals, real sockets.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::print_stdout, reason = "some tests print what they measured")]
+
+mod idle;
+mod stuck;
+mod target;

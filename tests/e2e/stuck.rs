@@ -1,0 +1,100 @@
+//! What holds a process in ways that no runtime can help: a log that nobody reads, no
+//! descriptors left.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use lifecycle_drill::{Ended, Process, Setting, Signal, Subject};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::target::configured;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Processor time that a process has used, in ticks of 10 ms.
+fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+async fn ask(stream: &mut TcpStream) -> std::io::Result<String> {
+    stream.write_all(b"GET /work?ms=1 HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+    let mut answer = [0; 512];
+    let len = stream.read(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer[..len]).into_owned())
+}
+
+#[tokio::test]
+async fn out_of_descriptors_it_neither_spins_nor_ends_and_recovers() {
+    let shell = Subject::new("/bin/sh").args(["-c", "ulimit -n 40; exec \"$0\""]);
+    let subject = configured(shell.arg(tests::example("target")));
+    let mut process = Process::start(&subject, Setting::Plain).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..60 {
+        held.push(timeout(LIMIT, TcpStream::connect(process.address())).await.unwrap().unwrap());
+    }
+    sleep(Duration::from_millis(500)).await;
+    let before = ticks(process.pid());
+    sleep(Duration::from_secs(2)).await;
+    let used = ticks(process.pid()) - before;
+    println!("processor time of 2 s without descriptors: {} ms", used * 10);
+    assert!(used < 20, "it spins: {used} ticks in 2 s");
+    assert!(process.tail().contains("cannot accept connections"), "{}", process.tail());
+    drop(held);
+    let mut fresh = timeout(LIMIT, TcpStream::connect(process.address())).await.unwrap().unwrap();
+    let answer = timeout(LIMIT, ask(&mut fresh)).await.expect("it accepts again").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(fresh);
+    process.signal(Signal::Term).unwrap();
+    let exit = process.wait(Duration::from_secs(6)).await.expect("ends in time");
+    assert_eq!(exit.ended, Ended::Code(0), "{}", process.tail());
+}
+
+/// The reader of stderr stops reading: what panics blocks in its message, and the control
+/// thread in its report. The last resort waits for nothing but the clock.
+#[tokio::test]
+async fn an_output_that_nobody_reads_cannot_hold_the_process_past_its_deadline() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut child = Command::new(tests::example("target"))
+        .env("HOST", "127.0.0.1")
+        .env("PORT", port.to_string())
+        .env("LIFECYCLE_PROBE_ADDR", "off")
+        .env("LIFECYCLE_GRACE_PERIOD", "3s")
+        .env("RUST_BACKTRACE", "full")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while let Some(line) = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap() {
+        if line == "ready" {
+            break;
+        }
+    }
+    // Panic until the pipe is full: then a connection no longer ends.
+    let mut stuck = None;
+    for _ in 0..1_000 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(b"GET /panic HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut end = Vec::new();
+        if timeout(Duration::from_secs(1), stream.read_to_end(&mut end)).await.is_err() {
+            stuck = Some(stream);
+            break;
+        }
+    }
+    assert!(stuck.is_some(), "the pipe never filled");
+    let told = Instant::now();
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    let status = timeout(LIMIT, child.wait()).await.expect("gone by itself").unwrap();
+    assert_eq!(status.code(), Some(3), "{status:?}");
+    let took = told.elapsed();
+    println!("with a stuck stderr and 3 s of grace: gone after {took:?}");
+    assert!(took < Duration::from_secs(3), "before the platform's SIGKILL: {took:?}");
+}

@@ -1,0 +1,344 @@
+//! Every scenario of the drill against the example `target`: grace 6 s, lame duck 1 s.
+
+use std::time::Duration;
+
+use lifecycle_drill::{Protocol, ReadyWhen, Routes, Stream, Subject, Verdict, by_name, scenarios};
+
+/// The example `target`, as the drill sees it: a command with an address and routes.
+pub(crate) fn target() -> Subject {
+    configured(Subject::new(tests::example("target")))
+}
+
+/// A command that becomes the example `target`, told what the target has to be told.
+pub(crate) fn configured(subject: Subject) -> Subject {
+    subject
+        .port_env("PORT")
+        .host_env("HOST")
+        .probe_addr_env("LIFECYCLE_PROBE_ADDR")
+        .env("LIFECYCLE_GRACE_PERIOD", "6s")
+        .env("LIFECYCLE_LAME_DUCK", "1s")
+        .single_thread_env("TARGET_RUNTIME", "current_thread")
+        .ready_when(ReadyWhen::Line("ready".into()))
+        .protocol(Protocol::Http1AndH2c)
+        .grace(Duration::from_secs(6))
+        .lame_duck(Duration::from_secs(1))
+        .stop_count(30)
+        .routes(Routes::conventional())
+}
+
+/// Plays one scenario; skipped counts as failed.
+async fn play(name: &str) -> Verdict {
+    let scenario = by_name(name).expect("the name of a scenario");
+    let verdict = scenario.run(&target()).await;
+    assert!(verdict.passed(), "{verdict}");
+    verdict
+}
+
+#[test]
+fn no_scenario_is_left_out() {
+    let this = include_str!("target.rs");
+    for scenario in scenarios() {
+        let play = format!("play(\"{}\")", scenario.name());
+        assert!(this.contains(&play), "{} is not played", scenario.name());
+    }
+}
+
+#[tokio::test]
+async fn signals_sigterm_idle() {
+    drop(play("signals-sigterm-idle").await);
+}
+
+#[tokio::test]
+async fn signals_sigterm_at_start() {
+    drop(play("signals-sigterm-at-start").await);
+}
+
+#[tokio::test]
+async fn signals_sigint_terminal() {
+    drop(play("signals-sigint-terminal").await);
+}
+
+#[tokio::test]
+async fn signals_sigint_no_terminal() {
+    drop(play("signals-sigint-no-terminal").await);
+}
+
+#[tokio::test]
+async fn signals_sigquit() {
+    drop(play("signals-sigquit").await);
+}
+
+#[tokio::test]
+async fn signals_sighup() {
+    drop(play("signals-sighup").await);
+}
+
+#[tokio::test]
+async fn signals_repeat_at_once() {
+    drop(play("signals-repeat-at-once").await);
+}
+
+#[tokio::test]
+async fn signals_repeat_forces() {
+    drop(play("signals-repeat-forces").await);
+}
+
+#[tokio::test]
+async fn signals_third_at_once() {
+    drop(play("signals-third-at-once").await);
+}
+
+#[tokio::test]
+async fn signals_other_second_forces() {
+    drop(play("signals-other-second-forces").await);
+}
+
+#[tokio::test]
+async fn probes_readiness_falls_first() {
+    drop(play("probes-readiness-falls-first").await);
+}
+
+#[tokio::test]
+async fn probes_liveness_holds() {
+    drop(play("probes-liveness-holds").await);
+}
+
+#[tokio::test]
+async fn probes_answer_to_the_end() {
+    drop(play("probes-answer-to-the-end").await);
+}
+
+#[tokio::test]
+async fn probes_startup_holds() {
+    drop(play("probes-startup-holds").await);
+}
+
+#[tokio::test]
+async fn http1_connected_silent() {
+    drop(play("http1-connected-silent").await);
+}
+
+#[tokio::test]
+async fn http1_idle_keep_alive() {
+    drop(play("http1-idle-keep-alive").await);
+}
+
+#[tokio::test]
+async fn http1_half_head() {
+    drop(play("http1-half-head").await);
+}
+
+#[tokio::test]
+async fn http1_in_flight() {
+    drop(play("http1-in-flight").await);
+}
+
+#[tokio::test]
+async fn http1_in_flight_across_close() {
+    drop(play("http1-in-flight-across-close").await);
+}
+
+#[tokio::test]
+async fn http1_client_stays() {
+    drop(play("http1-client-stays").await);
+}
+
+#[tokio::test]
+async fn http1_finite_stream() {
+    drop(play("http1-finite-stream").await);
+}
+
+#[tokio::test]
+async fn http1_client_does_not_read() {
+    drop(play("http1-client-does-not-read").await);
+}
+
+#[tokio::test]
+async fn http1_stalled_upload() {
+    drop(play("http1-stalled-upload").await);
+}
+
+#[tokio::test]
+async fn http1_half_head_fresh_lame_duck() {
+    drop(play("http1-half-head-fresh-lame-duck").await);
+}
+
+#[tokio::test]
+async fn http1_half_head_fresh_after_close() {
+    drop(play("http1-half-head-fresh-after-close").await);
+}
+
+#[tokio::test]
+async fn http1_half_head_reused_lame_duck() {
+    drop(play("http1-half-head-reused-lame-duck").await);
+}
+
+#[tokio::test]
+async fn http1_half_head_reused_after_close() {
+    drop(play("http1-half-head-reused-after-close").await);
+}
+
+#[tokio::test]
+async fn http1_slow_upload() {
+    drop(play("http1-slow-upload").await);
+}
+
+#[tokio::test]
+async fn http1_pipelined_before() {
+    drop(play("http1-pipelined-before").await);
+}
+
+#[tokio::test]
+async fn http1_pipelined_lame_duck() {
+    drop(play("http1-pipelined-lame-duck").await);
+}
+
+#[tokio::test]
+async fn http1_idle_reuse_lame_duck() {
+    drop(play("http1-idle-reuse-lame-duck").await);
+}
+
+#[tokio::test]
+async fn http1_idle_reuse_after_close() {
+    drop(play("http1-idle-reuse-after-close").await);
+}
+
+#[tokio::test]
+async fn http1_new_connections_lame_duck() {
+    drop(play("http1-new-connections-lame-duck").await);
+}
+
+#[tokio::test]
+async fn http1_connect_refused_after_close() {
+    drop(play("http1-connect-refused-after-close").await);
+}
+
+#[tokio::test]
+async fn http1_early_answer() {
+    drop(play("http1-early-answer").await);
+}
+
+#[tokio::test]
+async fn http2_partial_preface() {
+    drop(play("http2-partial-preface").await);
+}
+
+#[tokio::test]
+async fn http2_preface_then_silence() {
+    drop(play("http2-preface-then-silence").await);
+}
+
+#[tokio::test]
+async fn http2_settings_then_silence() {
+    drop(play("http2-settings-then-silence").await);
+}
+
+#[tokio::test]
+async fn http2_never_answers_ping() {
+    drop(play("http2-never-answers-ping").await);
+}
+
+#[tokio::test]
+async fn http2_idle_goaway() {
+    drop(play("http2-idle-goaway").await);
+}
+
+#[tokio::test]
+async fn http2_streams_in_flight() {
+    drop(play("http2-streams-in-flight").await);
+}
+
+#[tokio::test]
+async fn http2_new_stream_lame_duck() {
+    drop(play("http2-new-stream-lame-duck").await);
+}
+
+#[tokio::test]
+async fn streams_sse() {
+    drop(play("streams-sse").await);
+}
+
+#[tokio::test]
+async fn streams_sse_http2() {
+    drop(play("streams-sse-http2").await);
+}
+
+#[tokio::test]
+async fn websocket_closed_1001() {
+    drop(play("websocket-closed-1001").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_keep_alive() {
+    let verdict = play("load-keep-alive").await;
+    let ledger = verdict.ledger().expect("a load scenario keeps one");
+    println!("load-keep-alive, 30 stops: {ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_keep_alive_think() {
+    let verdict = play("load-keep-alive-think").await;
+    let ledger = verdict.ledger().expect("a load scenario keeps one");
+    println!("load-keep-alive-think, 30 stops: {ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_http2() {
+    let verdict = play("load-http2").await;
+    let ledger = verdict.ledger().expect("a load scenario keeps one");
+    println!("load-http2, 30 stops: {ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_connect_race() {
+    let verdict = play("load-connect-race").await;
+    let ledger = verdict.ledger().expect("a load scenario keeps one");
+    println!("load-connect-race, 30 stops: {ledger}");
+}
+
+#[tokio::test]
+async fn deadline_cuts_long_request() {
+    let verdict = play("deadline-cuts-long-request").await;
+    // The report itself, not only the log: the timeline on stderr.
+    let report = stderr_of(&verdict);
+    assert!(report.contains("shutdown: SIGTERM") && report.contains("exit code 3"), "{report}");
+    assert!(report.contains("cut at the end of draining: 1 left"), "{report}");
+    assert!(report.contains("request GET /work ("), "{report}");
+}
+
+#[tokio::test]
+async fn deadline_names_what_was_cut() {
+    drop(play("deadline-names-what-was-cut").await);
+}
+
+#[tokio::test]
+async fn deadline_blocked_event_loop() {
+    let verdict = play("deadline-blocked-event-loop").await;
+    let report = stderr_of(&verdict);
+    assert!(report.contains("exit code 3") && report.contains("request GET /block ("), "{report}");
+}
+
+#[tokio::test]
+async fn deadline_blocked_single_thread() {
+    let verdict = play("deadline-blocked-single-thread").await;
+    let report = stderr_of(&verdict);
+    assert!(report.contains("exit code 3") && report.contains("request GET /block ("), "{report}");
+}
+
+#[tokio::test]
+async fn deadline_blocked_pool() {
+    let verdict = play("deadline-blocked-pool").await;
+    let report = stderr_of(&verdict);
+    assert!(report.contains("exit code 3") && report.contains("request GET /pool ("), "{report}");
+}
+
+#[tokio::test]
+async fn deadline_panic_contained() {
+    drop(play("deadline-panic-contained").await);
+}
+
+/// What the process wrote to stderr.
+fn stderr_of(verdict: &Verdict) -> String {
+    let lines = verdict.output().iter().filter(|line| line.stream == Stream::Stderr);
+    lines.map(|line| format!("{}\n", line.text)).collect()
+}
