@@ -3,6 +3,11 @@
 
 pub mod routes;
 
+/// The README's code is compiled as a doc-test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 use std::env;
 use std::error::Error;
 use std::io::{IsTerminal, stdout};

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::coordinator::{Command, Coordinator, Finish};
 use crate::exit::{ExitPolicy, ExitReason};
 use crate::machine::Machine;
+use crate::report::Cause;
 use crate::shared::{Shared, Timeline, locked};
 use crate::signal::Source;
 
@@ -87,6 +88,14 @@ async fn live(
             last_resort.code(report.exit_code());
             if forced == ForcedExit::Never {
                 return;
+            }
+            if !coordinator.was_run() {
+                // The `Lifecycle` was dropped: signals do what they would have done.
+                let signal = match report.cause() {
+                    Cause::Signal(signal) => *signal,
+                    _ => coordinator.one_more_signal(signals).await,
+                };
+                exit(128 + signal.number());
             }
             let exit_by = coordinator.exit_by();
             tokio::select! {

@@ -179,6 +179,11 @@ impl Coordinator {
         cause_at + self.machine.budget().exit_by
     }
 
+    /// Whether `main` has reached `run`.
+    pub(crate) fn was_run(&self) -> bool {
+        self.on.is_some()
+    }
+
     pub(crate) fn policy(&self) -> &ExitPolicy {
         &self.policy
     }

@@ -254,7 +254,8 @@ impl Builder {
         self
     }
 
-    /// Catches signals and starts the control thread.
+    /// Catches signals and starts the control thread, which may end the process at the
+    /// shutdown's deadline ([`ForcedExit`]): in tests use [`build_local`](Self::build_local).
     ///
     /// # Errors
     /// [`StartError`] when the grace period contradicts itself or the operating system

@@ -73,7 +73,7 @@ async fn beyond_the_limit_connections_wait_and_the_sweep_takes_them_all_the_same
     }
     let report = server.report().await;
     assert_eq!(report.exit_code(), 0);
-    assert!(report.to_string().contains("20 swept"), "{report}");
+    assert!(report.to_string().contains("swept: 20"), "{report}");
 }
 
 #[tokio::test]

@@ -272,28 +272,28 @@ async fn websocket_closed_1001() {
 async fn load_keep_alive() {
     let verdict = play("load-keep-alive").await;
     let ledger = verdict.ledger().expect("a load scenario keeps one");
-    println!("load-keep-alive, 30 stops: {ledger}");
+    println!("load-keep-alive: {ledger}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_keep_alive_think() {
     let verdict = play("load-keep-alive-think").await;
     let ledger = verdict.ledger().expect("a load scenario keeps one");
-    println!("load-keep-alive-think, 30 stops: {ledger}");
+    println!("load-keep-alive-think: {ledger}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_http2() {
     let verdict = play("load-http2").await;
     let ledger = verdict.ledger().expect("a load scenario keeps one");
-    println!("load-http2, 30 stops: {ledger}");
+    println!("load-http2: {ledger}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_connect_race() {
     let verdict = play("load-connect-race").await;
     let ledger = verdict.ledger().expect("a load scenario keeps one");
-    println!("load-connect-race, 30 stops: {ledger}");
+    println!("load-connect-race: {ledger}");
 }
 
 #[tokio::test]

@@ -22,8 +22,13 @@ async fn main() -> Result<Report, Box<dyn std::error::Error>> {
 }
 
 fn init_logs() {
+    let text = match std::env::var("LIFECYCLE_LOG").as_deref() {
+        Ok("text") => true,
+        Ok("json") => false,
+        _ => std::io::stdout().is_terminal(),
+    };
     let logs = tracing_subscriber::fmt();
-    if std::io::stdout().is_terminal() { logs.init() } else { logs.json().init() }
+    if text { logs.init() } else { logs.json().init() }
 }
 
 fn listen_addr() -> String {

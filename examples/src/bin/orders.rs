@@ -62,7 +62,7 @@ async fn main() -> Result<Report, Box<dyn Error>> {
     let handle = life.handle();
     life.on_close("book", async move {
         let orders = book.lock().unwrap_or_else(PoisonError::into_inner).len();
-        handle.note(format!("{orders} orders in the book"));
+        handle.note(format!("orders in the book: {orders}"));
     });
     examples::say_ready();
     Ok(life.run().await?)

@@ -203,7 +203,7 @@ where
             "listener.closed"
         );
         handle.note(format!(
-            "listener {addr} closed, {swept} swept, {} connections held",
+            "listener {addr} closed; swept: {swept}, connections held: {}",
             self.conns.in_flight()
         ));
         let Self { conns, tasks, common, .. } = self;

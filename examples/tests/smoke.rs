@@ -1,0 +1,111 @@
+//! Starts every example as a process, uses it a little, and stops it.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::time::Duration;
+
+use lifecycle_drill::{Ended, Process, ReadyWhen, Routes, Setting, Signal, Subject, by_name};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn subject(path: &str) -> Subject {
+    Subject::new(path)
+        .port_env("PORT")
+        .host_env("HOST")
+        .probe_addr_env("LIFECYCLE_PROBE_ADDR")
+        .env("LIFECYCLE_GRACE_PERIOD", "6s")
+        .env("LIFECYCLE_LAME_DUCK", "1s")
+        .ready_when(ReadyWhen::Line("ready".into()))
+        .grace(Duration::from_secs(6))
+        .lame_duck(Duration::from_secs(1))
+}
+
+async fn ask(process: &Process, request: &str) -> String {
+    let mut stream = timeout(LIMIT, TcpStream::connect(process.address())).await.unwrap().unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+async fn stop(mut process: Process) {
+    process.signal(Signal::Term).unwrap();
+    let exit = process.wait(Duration::from_secs(6)).await.expect("ends before its grace");
+    assert_eq!(exit.ended, Ended::Code(0), "{}", process.tail());
+    assert!(process.tail().contains("shutdown: SIGTERM"), "the report: {}", process.tail());
+}
+
+/// From the first `use` on, the two are one text.
+#[test]
+fn the_quick_start_of_the_readme_is_01_axum() {
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```rust,no_run\n").nth(1).unwrap().split("```").next().unwrap();
+    let example = include_str!("../src/bin/01_axum.rs");
+    let code = &example[example.find("use std").unwrap()..];
+    assert_eq!(block, code);
+}
+
+#[tokio::test]
+async fn axum() {
+    let process = Process::start(&subject(env!("CARGO_BIN_EXE_01_axum")), Setting::Plain).await;
+    let process = process.unwrap();
+    let answer = ask(&process, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("hello\n"), "{answer}");
+    stop(process).await;
+}
+
+#[tokio::test]
+async fn hyper() {
+    let routes = Routes::new().work("/work?ms={ms}").echo("/echo");
+    let subject = subject(env!("CARGO_BIN_EXE_02_hyper")).routes(routes);
+    for name in ["http1-in-flight-across-close", "http1-slow-upload", "deadline-cuts-long-request"]
+    {
+        let verdict = by_name(name).unwrap().run(&subject).await;
+        assert!(verdict.passed(), "{verdict}");
+    }
+}
+
+#[tokio::test]
+async fn orders() {
+    let process = Process::start(&subject(env!("CARGO_BIN_EXE_orders")), Setting::Plain).await;
+    let process = process.unwrap();
+    let order = "{\"item\":\"tea\",\"ms\":10}";
+    let placed = format!(
+        "POST /orders HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{order}",
+        order.len()
+    );
+    let answer = ask(&process, &placed).await;
+    assert!(answer.starts_with("HTTP/1.1 201") && answer.ends_with("\r\n\r\n1"), "{answer}");
+    let answer =
+        ask(&process, "GET /orders/1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.ends_with(order), "{answer}");
+
+    // One more, and the stop while it is under way.
+    let slow = "{\"item\":\"pie\",\"ms\":1500}";
+    let request = format!(
+        "POST /orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{slow}",
+        slow.len()
+    );
+    let mut stream = TcpStream::connect(process.address()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let stopped = stop(process);
+    let mut answer = String::new();
+    let answered = timeout(LIMIT, stream.read_to_string(&mut answer));
+    let (_, answered) = tokio::join!(stopped, answered);
+    answered.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_bad_variable_is_said_in_one_line() {
+    let subject = subject(env!("CARGO_BIN_EXE_01_axum")).env("LIFECYCLE_LAME_DUCK", "-3s");
+    let mut process = Process::spawn(&subject, Setting::Plain).unwrap();
+    let exit = process.wait(LIMIT).await.expect("ends at once");
+    assert_eq!(exit.ended, Ended::Code(1));
+    let said = process.tail();
+    assert!(said.contains("LIFECYCLE_LAME_DUCK=\"-3s\" is not understood: it takes"), "{said}");
+}

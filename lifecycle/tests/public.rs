@@ -1,0 +1,47 @@
+//! What users may rely on of the public types: `Send`, `Sync`, `Debug`.
+#![cfg(not(lifecycle_loom))]
+
+use std::fmt::Debug;
+
+use lifecycle::{
+    Blocker, Budget, BudgetError, Builder, Cause, Cut, End, Ended, ExitPolicy, ExitReason,
+    ForcedExit, Gate, Handle, InFlight, Kind, Lifecycle, Note, Phase, PhaseTime, ProbeError,
+    Reached, ReadinessPolicy, Refused, Report, Role, RunError, Signal, Stage, StartError,
+};
+
+fn shared<T: Send + Sync + Debug>() {}
+
+#[test]
+fn public_types_are_send_sync_and_debug() {
+    shared::<Blocker>();
+    shared::<Budget>();
+    shared::<BudgetError>();
+    shared::<Builder>();
+    shared::<Cause>();
+    shared::<Cut>();
+    shared::<End>();
+    shared::<Ended>();
+    shared::<ExitPolicy>();
+    shared::<ExitReason>();
+    shared::<ForcedExit>();
+    shared::<Gate>();
+    shared::<Handle>();
+    shared::<InFlight>();
+    shared::<Kind>();
+    shared::<Note>();
+    shared::<Phase>();
+    shared::<PhaseTime>();
+    shared::<ProbeError>();
+    shared::<Reached>();
+    shared::<ReadinessPolicy>();
+    shared::<Refused>();
+    shared::<Report>();
+    shared::<Role>();
+    shared::<RunError>();
+    shared::<Signal>();
+    shared::<Stage>();
+    shared::<StartError>();
+    // It holds the futures of hooks, which need not be `Sync`.
+    fn sent<T: Send + Debug>() {}
+    sent::<Lifecycle>();
+}
