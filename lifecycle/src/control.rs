@@ -89,7 +89,7 @@ async fn live(
             if forced == ForcedExit::Never {
                 return;
             }
-            if !coordinator.was_run() {
+            if coordinator.was_dropped() {
                 // The `Lifecycle` was dropped: signals do what they would have done.
                 let signal = match report.cause() {
                     Cause::Signal(signal) => *signal,

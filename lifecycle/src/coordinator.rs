@@ -48,6 +48,8 @@ pub(crate) struct Coordinator {
     record: Record,
     running: Running,
     closing: Closing,
+    /// Whether commands may still come: the `Lifecycle` lives.
+    open: bool,
     on: Option<runtime::Handle>,
     report: Option<oneshot::Sender<Report>>,
     ready: bool,
@@ -79,6 +81,7 @@ impl Coordinator {
             record,
             running: Running::default(),
             closing: Closing::default(),
+            open: true,
             on: None,
             report: None,
             ready: false,
@@ -98,14 +101,13 @@ impl Coordinator {
     ) -> Finish {
         #[cfg(feature = "probes")]
         let mut probes = crate::probe::Server::new(Arc::clone(&self.shared));
-        let mut open = true;
         while self.machine.phase() < Phase::Stopped {
             let shutting_down = self.machine.phase().is_shutting_down();
             let all_joined = self.running.is_empty();
             let closing_hook = self.closing.is_running_a_hook();
             // Nothing more can come from `main`: it has reached `run`, or has dropped its
             // `Lifecycle` and never will.
-            let complete = self.on.is_some() || !open;
+            let complete = self.on.is_some() || !self.open;
             let idle =
                 shutting_down && complete && all_joined && self.machine.phase() < Phase::Closing;
             let wake_at = self.wake_at();
@@ -116,13 +118,13 @@ impl Coordinator {
                     self.begin(cause);
                     None
                 }
-                command = commands.recv(), if open => {
+                command = commands.recv(), if self.open => {
                     match command {
                         Some(Command::Run(run)) => self.start(run),
                         #[cfg(feature = "probes")]
                         Some(Command::Probes(listener)) => probes.serve(listener),
                         None => {
-                            open = false;
+                            self.open = false;
                             if matches!(signals, Source::Never) {
                                 // Nobody is left who could ask.
                                 self.begin(Cause::Requested { reason: "dropped".to_owned() });
@@ -179,9 +181,9 @@ impl Coordinator {
         cause_at + self.machine.budget().exit_by
     }
 
-    /// Whether `main` has reached `run`.
-    pub(crate) fn was_run(&self) -> bool {
-        self.on.is_some()
+    /// Whether the `Lifecycle` was dropped before `main` has reached `run`.
+    pub(crate) fn was_dropped(&self) -> bool {
+        self.on.is_none() && !self.open
     }
 
     pub(crate) fn policy(&self) -> &ExitPolicy {
