@@ -7,7 +7,7 @@
 //! 1. One word holds everything: bit 0 = closed, the rest = twice the number in flight.
 //! 2. Once closed it stays closed, and admits nothing more; so a word once seen closed
 //!    and empty stays empty of guards. (A refused entry shows in the count for a moment.)
-//! 3. Every leave after the close, a refused entry's too, wakes the waiter, which looks
+//! 3. Every leave after the close, that of an entry refused at that moment too, wakes the waiter, which looks
 //!    again: no leaver can know that it was the last, since there are other shards.
 
 use crate::sync::{AtomicUsize, Ordering};
@@ -20,7 +20,9 @@ pub(crate) struct Word(AtomicUsize);
 #[must_use]
 pub(crate) enum Entry {
     Admitted,
-    /// The caller must wake the waiter: the attempt was counted for a moment.
+    /// Closed long since: nothing was counted.
+    Late,
+    /// Closed at this moment. The caller must wake the waiter: the attempt was counted for a moment.
     Refused,
 }
 
@@ -38,6 +40,11 @@ impl Word {
     }
 
     pub(crate) fn enter(&self) -> Entry {
+        // Ordering: Relaxed, a look that spares late entries the count and the waiter its
+        // wake-ups; once closed it stays closed, so a yes is always true.
+        if self.0.load(Ordering::Relaxed) & CLOSED != 0 {
+            return Entry::Late;
+        }
         // Ordering: Relaxed, the count is all that is shared; a read-modify-write always
         // sees the newest word, so an entry comes wholly before or wholly after the close.
         let before = self.0.fetch_add(ONE, Ordering::Relaxed);
@@ -94,11 +101,11 @@ mod tests {
         assert!(!word.is_drained(), "open");
         word.close();
         assert!(!word.is_drained(), "one is in flight");
-        assert_eq!(word.enter(), Entry::Refused);
+        assert_eq!(word.enter(), Entry::Late);
         assert_eq!(word.in_flight(), 1);
         assert_eq!(word.leave(), Leave::Wake);
         assert!(word.is_drained());
-        assert_eq!(word.enter(), Entry::Refused);
+        assert_eq!(word.enter(), Entry::Late);
         assert!(word.is_drained(), "a refused entry leaves no trace");
     }
 
@@ -153,13 +160,14 @@ mod loom_tests {
                         assert!(!drained.load(Ordering::SeqCst), "in flight after the drain");
                         leave(&word, &waker);
                     }
+                    Entry::Late => {}
                     Entry::Refused => waker.wake(),
                 }
             });
             word.close();
             wait(std::slice::from_ref(&word), &waker);
             drained.store(true, Ordering::SeqCst);
-            assert_eq!(word.enter(), Entry::Refused);
+            assert_eq!(word.enter(), Entry::Late);
             entrant.join().expect("no panic");
             assert!(word.is_drained());
         });
@@ -192,14 +200,15 @@ mod loom_tests {
         loom::model(|| {
             let word = Arc::new(Word::new());
             let waker = Arc::new(AtomicWaker::new());
-            word.close();
             let late = thread::spawn({
                 let (word, waker) = (word.clone(), waker.clone());
-                move || {
-                    assert_eq!(word.enter(), Entry::Refused);
-                    waker.wake();
+                move || match word.enter() {
+                    Entry::Admitted => leave(&word, &waker),
+                    Entry::Late => {}
+                    Entry::Refused => waker.wake(),
                 }
             });
+            word.close();
             wait(std::slice::from_ref(&word), &waker);
             late.join().expect("no panic");
         });

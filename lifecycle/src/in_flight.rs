@@ -110,6 +110,7 @@ impl Gate {
         let shard = &shards[thread_number() & (shards.len() - 1)];
         match shard.word.enter() {
             Entry::Admitted => Ok(InFlight { shard: Arc::clone(shard), place: None }),
+            Entry::Late => Err(Refused),
             Entry::Refused => {
                 self.inner.waiter.notify_waiters();
                 Err(Refused)

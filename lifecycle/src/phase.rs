@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::sync::{AtomicU8, Ordering};
+
 /// Where a process is between its start and its end. Phases only move forward.
 ///
 /// ```text
@@ -91,7 +93,30 @@ impl fmt::Display for Phase {
     }
 }
 
-#[cfg(test)]
+/// The phase as all threads see it: one writer, many readers.
+#[derive(Debug)]
+pub(crate) struct PhaseCell(AtomicU8);
+
+impl PhaseCell {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU8::new(Phase::Starting as u8))
+    }
+
+    pub(crate) fn load(&self) -> Phase {
+        // Ordering: Acquire, pairs with the Release in `advance`: who sees a phase sees what
+        // was set up for it, such as its deadlines.
+        Phase::from_number(self.0.load(Ordering::Acquire))
+    }
+
+    /// Moves on; only the coordinator does.
+    pub(crate) fn advance(&self, to: Phase) {
+        debug_assert!(to > self.load(), "invariant 1: {} to {to}", self.load());
+        // Ordering: Release, pairs with the Acquire in `load`.
+        self.0.store(to as u8, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(lifecycle_loom)))]
 mod tests {
     use super::*;
 
@@ -108,5 +133,35 @@ mod tests {
     fn a_number_beyond_the_last_is_the_last() {
         assert_eq!(Phase::from_number(7), Phase::Stopped);
         assert_eq!(Phase::from_number(255), Phase::Stopped);
+    }
+}
+
+#[cfg(all(test, lifecycle_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::cell::UnsafeCell;
+    use loom::thread;
+
+    use super::*;
+
+    /// Question: does who sees the phase see what was set up for it?
+    #[test]
+    fn loom_a_phase_shows_what_was_set_up_for_it() {
+        loom::model(|| {
+            let cell = Arc::new(PhaseCell::new());
+            let deadlines = Arc::new(UnsafeCell::new(0));
+            let reader = thread::spawn({
+                let (cell, deadlines) = (cell.clone(), deadlines.clone());
+                move || {
+                    if cell.load() >= Phase::LameDuck {
+                        deadlines.with(|_| ());
+                    }
+                }
+            });
+            deadlines.with_mut(|_| ());
+            cell.advance(Phase::LameDuck);
+            reader.join().expect("no panic");
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! Who is in flight: a lock-free table of short names, one per shard of the gate.
 //!
-//! Taking a place and giving it back is one compare-and-swap each, whatever the number
+//! Lock-free but for growth: whoever comes first to a segment builds it, and others wait for
+//! that. Its memory is that of the most that were ever in flight at once. Taking a place and giving it back is one compare-and-swap each, whatever the number
 //! in flight; a name is copied in, so that nothing of the request is held. Reading the
 //! table stops nobody and may miss who comes or goes meanwhile.
 //!
@@ -81,7 +82,8 @@ impl Roster {
     /// Notes what the holder of the place is doing.
     pub(crate) fn set_state(&self, index: u32, state: u8) {
         if let Some(slot) = self.slot(index) {
-            // Ordering: Relaxed, the holder alone writes `meta` while it is taken.
+            // Ordering: Relaxed, only the holder's side writes `meta` while it is taken (two
+            // threads of it at once may lose a state, never a name).
             let meta = slot.meta.load(Ordering::Relaxed);
             debug_assert!(meta & TAKEN != 0, "invariant 1: the holder's slot is taken");
             let meta = (meta & !(0xff << 16)) | (u64::from(state) << 16);
@@ -122,7 +124,8 @@ impl Roster {
 
     /// Everyone who is in, as far as they held still while being read.
     pub(crate) fn lines(&self) -> Vec<Line> {
-        // Ordering: Acquire, pairs with the Release in `grow`; an index seen has a segment.
+        // Ordering: Acquire, pairs with the Release in `grow`: an index seen has a segment. The
+        // segments' own locks order that too, but loom cannot look into them.
         let count = self.fresh.load(Ordering::Acquire);
         (0..count).filter_map(|index| self.read(self.slot(index)?)).collect()
     }
@@ -157,11 +160,12 @@ impl Roster {
             // Ordering: Relaxed, it may already be another holder's time; then the tag has
             // changed and the compare-and-swap fails.
             let next = self.slot(index)?.since.load(Ordering::Relaxed) & LOWER;
-            // Ordering: Acquire on both, the same pair as above.
+            // Ordering: Relaxed on success, since the tag makes it the very head that was
+            // loaded with Acquire; Acquire on failure, the same pair as above.
             match self.free.compare_exchange_weak(
                 head,
                 tag_after(head) | next,
-                Ordering::Acquire,
+                Ordering::Relaxed,
                 Ordering::Acquire,
             ) {
                 Ok(_) => return Some(index),
@@ -171,18 +175,21 @@ impl Roster {
     }
 
     fn grow(&self) -> Option<u32> {
-        // Ordering: Relaxed, this thread alone gets the index.
-        let index = self.fresh.load(Ordering::Relaxed);
-        let (segment, _) = place(index);
-        // The segment comes first, so that a reader of `fresh` finds it.
-        self.segments.get(segment)?.get_or_init(|| {
-            (0..FIRST << segment).map(|_| Slot::new()).collect::<Vec<_>>().into_boxed_slice()
-        });
-        // Ordering: Release, pairs with the Acquire in `lines`.
-        match self.fresh.compare_exchange(index, index + 1, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => Some(index),
-            // Another thread took that index; bounded by the number of threads in `take`.
-            Err(_) => self.grow(),
+        // Ordering: Relaxed, checked by the compare-and-swap.
+        let mut index = self.fresh.load(Ordering::Relaxed);
+        loop {
+            let (segment, _) = place(index);
+            // The segment comes first, so that a reader of `fresh` finds it.
+            self.segments.get(segment)?.get_or_init(|| {
+                (0..FIRST << segment).map(|_| Slot::new()).collect::<Vec<_>>().into_boxed_slice()
+            });
+            let next = index + 1;
+            // Ordering: Release, pairs with the Acquire in `lines`.
+            match self.fresh.compare_exchange(index, next, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return Some(index),
+                // Another thread took that index, and with it one of the places left.
+                Err(now) => index = now,
+            }
         }
     }
 
@@ -246,9 +253,9 @@ const NAME_BYTES: usize = NAME_WORDS * 8;
 const TAKEN: u64 = 1;
 const LOWER: u64 = u32::MAX as u64;
 const SEGMENTS: usize = 22;
-#[cfg(not(lifecycle_loom))]
+#[cfg(not(all(test, lifecycle_loom)))]
 const FIRST: u32 = 32;
-#[cfg(lifecycle_loom)]
+#[cfg(all(test, lifecycle_loom))]
 const FIRST: u32 = 1;
 
 #[cfg(all(test, not(lifecycle_loom)))]

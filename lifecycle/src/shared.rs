@@ -16,21 +16,21 @@ use crate::blockers::{Blocker, Kind};
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::in_flight::Gate;
-use crate::phase::Phase;
+use crate::phase::{Phase, PhaseCell};
 use crate::readiness::ReadinessPolicy;
 use crate::report::{Cause, Note};
-use crate::sync::{AtomicBool, AtomicU8, Ordering};
+use crate::sync::{AtomicBool, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    phase: AtomicU8,
+    phase: PhaseCell,
     /// One per phase, so that nobody is woken for a phase that it does not wait for.
     reached: [Arc<Notify>; Phase::ALL.len()],
     /// The cause's time and the deadlines after it.
     timeline: Mutex<Option<Timeline>>,
     request: Mutex<Option<Cause>>,
     requested: Notify,
-    gates: Mutex<Vec<Gate>>,
+    gates: Mutex<Gates>,
     work: Gate,
     /// Something that we do not see listens.
     listening: AtomicBool,
@@ -39,6 +39,13 @@ pub(crate) struct Shared {
     notes: Mutex<Vec<Note>>,
     readiness: ReadinessPolicy,
     clock: Clock,
+}
+
+/// Every gate of a lifecycle, and whether new ones come too late.
+#[derive(Debug)]
+struct Gates {
+    all: Vec<Gate>,
+    closed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,12 +58,12 @@ impl Shared {
     pub(crate) fn new(clock: Clock, readiness: ReadinessPolicy) -> Self {
         let work = Gate::new(Kind::Work, clock);
         Self {
-            phase: AtomicU8::new(Phase::Starting as u8),
+            phase: PhaseCell::new(),
             reached: std::array::from_fn(|_| Arc::new(Notify::new())),
             timeline: Mutex::new(None),
             request: Mutex::new(None),
             requested: Notify::new(),
-            gates: Mutex::new(vec![work.clone()]),
+            gates: Mutex::new(Gates { all: vec![work.clone()], closed: false }),
             work,
             listening: AtomicBool::new(false),
             server: AtomicBool::new(false),
@@ -67,15 +74,11 @@ impl Shared {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        // Ordering: Acquire, pairs with the Release in `enter`: who sees a phase sees the
-        // timeline that was set before it.
-        Phase::from_number(self.phase.load(Ordering::Acquire))
+        self.phase.load()
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
-        debug_assert!(phase > self.phase(), "invariant 1");
-        // Ordering: Release, pairs with the Acquire in `phase`.
-        self.phase.store(phase as u8, Ordering::Release);
+        self.phase.advance(phase);
         // Those who wait for a phase that was passed over are woken too.
         for waiters in &self.reached[..=phase as usize] {
             waiters.notify_waiters();
@@ -132,25 +135,29 @@ impl Shared {
 
     pub(crate) fn add_gate(&self, kind: Kind) -> Gate {
         let gate = Gate::new(kind, self.clock);
-        locked(&self.gates).push(gate.clone());
+        let mut gates = locked(&self.gates);
+        if gates.closed {
+            gate.close();
+        }
+        gates.all.push(gate.clone());
         gate
     }
 
     pub(crate) fn close_gates(&self) {
-        locked(&self.gates).iter().for_each(Gate::close);
+        let mut gates = locked(&self.gates);
+        gates.closed = true;
+        gates.all.iter().for_each(Gate::close);
     }
 
-    /// Waits until all gates are closed and empty, those added meanwhile too.
+    /// Closes all gates, those made later too, and waits until they are empty.
     ///
     /// # Cancel safety
     /// Cancel safe: call again to keep waiting.
     pub(crate) async fn drained(&self) {
+        self.close_gates();
         let mut seen = 0;
         loop {
-            let Some(gate) = locked(&self.gates).get(seen).cloned() else {
-                return;
-            };
-            gate.close();
+            let Some(gate) = locked(&self.gates).all.get(seen).cloned() else { return };
             gate.drained().await;
             seen += 1;
         }
@@ -159,12 +166,12 @@ impl Shared {
     pub(crate) fn in_flight(&self) -> usize {
         let gates = locked(&self.gates);
         // A request's connection is not a second thing in flight.
-        let counted = gates.iter().filter(|gate| gate.inner().kind() != Kind::Connection);
+        let counted = gates.all.iter().filter(|gate| gate.inner().kind() != Kind::Connection);
         counted.map(|gate| gate.inner().in_flight()).sum()
     }
 
     pub(crate) fn blockers(&self) -> Vec<Blocker> {
-        let gates = locked(&self.gates).clone();
+        let gates = locked(&self.gates).all.clone();
         // What a connection without a request holds is not work.
         let work = gates.iter().filter(|gate| gate.inner().kind() != Kind::Connection);
         let mut all: Vec<_> = work.flat_map(|gate| gate.inner().blockers()).collect();

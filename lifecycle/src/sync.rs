@@ -2,14 +2,15 @@
 //!
 //! Code elsewhere imports from here, so that `--cfg lifecycle_loom` swaps every atomic
 //! of the gate and the roster for loom's. A private cfg name, because plain
-//! `--cfg loom` would also strip `tokio::signal` and `tokio::net`.
+//! `--cfg loom` would also strip `tokio::signal` and `tokio::net`; in this crate's own tests
+//! only, because loom is a dependency of those.
 
-#[cfg(not(lifecycle_loom))]
+#[cfg(not(all(test, lifecycle_loom)))]
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 
-#[cfg(lifecycle_loom)]
+#[cfg(all(test, lifecycle_loom))]
 pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };

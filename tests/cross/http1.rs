@@ -69,6 +69,7 @@ async fn a_young_half_head_is_finished_after_the_listener_has_closed() {
     server.stop();
     let handle = server.handle.clone();
     limited(handle.draining()).await;
+    // Sleeps: the scenario is "0.3 s after the close".
     tokio::time::sleep(Duration::from_millis(300)).await;
     let refused = tokio::net::TcpStream::connect(server.addr).await;
     assert!(refused.is_err(), "the listener has closed");
@@ -92,6 +93,7 @@ async fn silence_counts_from_the_last_byte_not_from_the_drain() {
     let mut idle = server.connect().await;
     idle.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     idle.expect("hello").await;
+    // Sleeps: silence is what is tested; nothing happens that could be awaited.
     tokio::time::sleep(Duration::from_millis(250)).await;
     let asked = Instant::now();
     server.stop();

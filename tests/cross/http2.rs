@@ -22,6 +22,7 @@ fn app() -> Router {
     Router::new().route("/", get(|| async { "hello" })).route(
         "/slow",
         get(|| async {
+            // Sleeps: the work that a handler does.
             sleep(Duration::from_millis(300)).await;
             "slow"
         }),
@@ -130,6 +131,7 @@ async fn a_response_waiting_for_its_window_is_in_flight_though_its_body_has_ende
     let response = limited(sender.send_request(request("/big"))).await.expect("a head");
     server.stop();
     // Not read for longer than the idle time; then read to its end.
+    // Sleeps: a client that does not read for longer than the idle time.
     sleep(Duration::from_millis(1_300)).await;
     let body = limited(response.into_body().collect()).await.expect("whole").to_bytes();
     assert_eq!(body.len(), 1 << 20);

@@ -33,6 +33,7 @@ async fn one() -> Duration {
                 handle.shutdown("test");
                 handle.draining().await;
                 // Longer than the sweep takes, so that the response is what is last.
+                // Sleeps: the work that a handler does.
                 tokio::time::sleep(Duration::from_millis(30)).await;
                 *ended.lock().unwrap() = Some(Instant::now());
                 "hello"

@@ -57,6 +57,7 @@ async fn under_axums_own_server_requests_are_counted_and_told_to_leave() {
             "/slow",
             get(|axum::Extension(token): axum::Extension<DrainToken>| async move {
                 token.draining().await;
+                // Sleeps: the work that a handler does.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 "slow"
             }),

@@ -95,6 +95,7 @@ async fn no_connection_is_reset_after_it_has_sent() {
         let server = Server::start(|_| Router::new().route("/", get(|| async { "hello" }))).await;
         let addr = server.addr;
         let clients: Vec<_> = (0..16).map(|_| tokio::spawn(connect_until_refused(addr))).collect();
+        // Sleeps: the time under fire before the stop.
         tokio::time::sleep(Duration::from_millis(20)).await;
         server.stop();
         for client in clients {

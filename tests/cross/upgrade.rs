@@ -58,6 +58,7 @@ async fn a_handler_sees_the_token_and_the_drain_waits_for_its_socket() {
         app(|mut socket, token| async move {
             socket.write_all(b"hi").await.unwrap();
             token.draining().await;
+            // Sleeps: the goodbye that the handler takes its time for.
             tokio::time::sleep(Duration::from_millis(200)).await;
             socket.write_all(b"bye").await.unwrap();
         })

@@ -109,7 +109,8 @@ pub(crate) async fn sweep(listener: TcpListener, mut taken: impl FnMut(Accepted)
 /// queue that the system allows, since more may arrive meanwhile.
 fn sweep_once(listener: &StdListener, ends: Instant, taken: &mut impl FnMut(Accepted)) -> usize {
     let mut swept = 0;
-    for _ in 0..backlog_most() {
+    // Linux lets one more queue than the backlog says.
+    for _ in 0..=backlog_most() {
         match listener.accept() {
             Ok((stream, peer)) => {
                 let stream =

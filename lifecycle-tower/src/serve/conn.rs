@@ -2,6 +2,10 @@
 //!
 //! One task a connection; it wakes for the socket, for its requests, for the next phase
 //! and for one timer, never to poll.
+//!
+//! # Invariants
+//! 1. `Conn` is the whole of its task, so its waker never changes: a wait that was polled
+//!    once stays armed.
 
 use std::fmt;
 use std::future::Future;

@@ -162,15 +162,20 @@ impl ConnState {
 
     /// Keeps the guard of a response until its last bytes are with the socket.
     fn hold(&self, guard: InFlight) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = Some(guard);
+        drop(self.swap_held(Some(guard)));
     }
 
     /// Lets go of a guard kept for the last bytes, once they are sent.
     pub(crate) fn flushed(&self) {
         if !self.is_write_blocked() && !self.is_upgraded() {
-            *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            drop(self.swap_held(None));
         }
+    }
+
+    /// The one before is dropped by the caller, without the lock: that may wake a task.
+    fn swap_held(&self, guard: Option<InFlight>) -> Option<InFlight> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut held, guard)
     }
 }
 
