@@ -1,6 +1,7 @@
 //! What only a whole process shows: a child is this test binary again, told by a variable
 //! which part to play.
 #![cfg(all(unix, feature = "signal", not(lifecycle_loom)))]
+#![allow(clippy::print_stdout, reason = "the child tells its parent")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};

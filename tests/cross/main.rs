@@ -1,6 +1,7 @@
 //! The crates together, in one process: real sockets, real HTTP clients, a coordinator in
 //! the test's own runtime.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::print_stdout, reason = "some tests print what they measured")]
 
 mod http1;
 mod http2;

@@ -91,11 +91,9 @@ impl Wire {
     pub(crate) async fn expect(&mut self, text: &str) {
         let seen = |read: &[u8]| read.windows(text.len()).any(|part| part == text.as_bytes());
         while !seen(&self.read) {
-            let mut part = [0; 4096];
-            let len = limited(self.stream.read(&mut part)).await.unwrap();
+            let len = limited(self.stream.read_buf(&mut self.read)).await.unwrap();
             let so_far = String::from_utf8_lossy(&self.read).into_owned();
             assert!(len > 0, "the end came before {text:?}; until then: {so_far:?}");
-            self.read.extend_from_slice(&part[..len]);
         }
     }
 
