@@ -64,7 +64,7 @@ where
             guard.set_stage(Stage::Sending);
         }
         let policy = head.extensions.get::<StreamPolicy>().copied();
-        let end = StreamEnd::of(&head.headers, policy, &handle);
+        let end = StreamEnd::of(&head.headers, &body, policy, &handle);
         Poll::Ready(Ok(Response::from_parts(head, DrainBody::new(body, guard, end))))
     }
 }

@@ -29,7 +29,7 @@
 //! their [`DrainToken`]; a request that still arrives on a connection that we hold is
 //! served. A connection without a request is closed once it has been silent for
 //! [`idle_drain_timeout`](Serve::idle_drain_timeout), counted from its last byte. At the
-//! hard stop the token fires a second time and upgraded sockets return an error; at the
+//! hard stop the token fires a second time and upgraded HTTP/1 sockets return an error; at the
 //! end of the cancel window what is left is dropped, named in the report.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc(test(attr(deny(warnings))))]

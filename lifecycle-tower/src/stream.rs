@@ -44,7 +44,8 @@ pub enum StreamPolicy {
 ///
 /// A handler that holds a WebSocket waits on [`draining`](Self::draining) beside its
 /// socket, says goodbye and returns; one that works for long may stop at
-/// [`cancelled`](Self::cancelled). The socket itself returns an error at the hard stop.
+/// [`cancelled`](Self::cancelled). The socket itself returns an error at the hard stop; a
+/// tunnel in an HTTP/2 stream at the end of the cancel window, with its connection.
 ///
 /// # Examples
 /// ```
@@ -163,9 +164,11 @@ pub(crate) struct StreamEnd {
 }
 
 impl StreamEnd {
-    /// The end of a body with these headers and that policy, if it is to be ended.
+    /// The end of a body with these headers and that policy, if it is to be ended: never one
+    /// of a known length, whether its header is there yet or is the server's to write.
     pub(crate) fn of(
         headers: &HeaderMap,
+        body: &impl http_body::Body,
         policy: Option<StreamPolicy>,
         handle: &Handle,
     ) -> Option<Self> {
@@ -176,7 +179,7 @@ impl StreamEnd {
             None if is_event_stream(headers) => Duration::ZERO,
             None => return None,
         };
-        if headers.contains_key(header::CONTENT_LENGTH) {
+        if headers.contains_key(header::CONTENT_LENGTH) || body.size_hint().exact().is_some() {
             return None;
         }
         Some(Self { handle: handle.clone(), spread, wait: None })
@@ -231,6 +234,20 @@ mod tests {
 
     use super::*;
 
+    struct Endless;
+
+    impl http_body::Body for Endless {
+        type Data = &'static [u8];
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+            Poll::Pending
+        }
+    }
+
     fn headers(kind: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -241,7 +258,9 @@ mod tests {
     async fn only_event_streams_and_those_asked_to_end_at_the_drain() {
         let life = lifecycle::Lifecycle::builder().build_local().expect("defaults");
         let handle = life.handle();
-        let ends = |headers: &HeaderMap, policy| StreamEnd::of(headers, policy, &handle).is_some();
+        let ends = |headers: &HeaderMap, policy| {
+            StreamEnd::of(headers, &Endless, policy, &handle).is_some()
+        };
         let (sse, json) =
             (headers("Text/Event-Stream; charset=utf-8"), headers("application/json"));
         assert!(ends(&sse, None));
@@ -253,6 +272,9 @@ mod tests {
         let mut sized = json;
         sized.insert(header::CONTENT_LENGTH, HeaderValue::from_static("10"));
         assert!(!ends(&sized, Some(StreamPolicy::EndAtDrain)), "would be cut short");
+        let whole = String::from("the whole answer");
+        let end = StreamEnd::of(&HeaderMap::new(), &whole, Some(StreamPolicy::EndAtDrain), &handle);
+        assert!(end.is_none(), "the server will declare its length");
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub struct Budget {
 impl Budget {
     pub(crate) fn split(grace: Grace) -> Result<Self, BudgetError> {
         let Grace { period, pre_stop, lame_duck } = grace;
+        if period > PERIOD_MOST {
+            return Err(BudgetError::TooLong { grace: period });
+        }
         let left = period
             .checked_sub(pre_stop)
             .filter(|left| !left.is_zero())
@@ -114,6 +117,8 @@ fn share(of: Duration, parts: u32, (least, most): (Duration, Duration)) -> Durat
 /// <https://docs.docker.com/reference/cli/docker/container/stop/>.
 pub(crate) const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
+/// What the environment takes too; beyond it clocks overflow.
+pub(crate) const PERIOD_MOST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 const MARGIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 const RESERVE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 const WINDOW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -186,6 +191,9 @@ mod tests {
         let eaten = Grace { pre_stop: Duration::from_secs(30), ..grace(30_000) };
         let said = Budget::split(eaten).expect_err("preStop takes all").to_string();
         assert!(said.contains("30s"), "{said}");
+
+        let endless = Grace { period: Duration::MAX, ..grace(0) };
+        assert!(matches!(Budget::split(endless), Err(BudgetError::TooLong { .. })));
     }
 
     #[test]

@@ -15,7 +15,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::coordinator::{Command, Coordinator, Finish};
+use crate::command::Command;
+use crate::coordinator::{Coordinator, Finish};
 use crate::exit::{ExitPolicy, ExitReason};
 use crate::machine::Machine;
 use crate::report::Cause;
@@ -83,6 +84,8 @@ async fn live(
     last_resort: &LastResort,
 ) {
     let finish = Box::pin(coordinator.drive(&mut commands, signals)).await;
+    // A `run` that comes now is told so.
+    drop(commands);
     let report = match finish {
         Finish::Reported(report) => {
             last_resort.code(report.exit_code());
@@ -90,9 +93,11 @@ async fn live(
                 return;
             }
             if coordinator.was_dropped() {
-                // The `Lifecycle` was dropped: signals do what they would have done.
+                // Nobody is left to stop: signals do what they would have done without us.
+                last_resort.disarm();
                 let signal = match report.cause() {
                     Cause::Signal(signal) => *signal,
+                    _ if matches!(signals, Source::Never) => return,
                     _ => coordinator.one_more_signal(signals).await,
                 };
                 exit(128 + signal.number());
@@ -163,20 +168,46 @@ impl LastResort {
         }
     }
 
+    fn disarm(&self) {
+        *locked(&self.at) = None;
+    }
+
     fn code(&self, code: u8) {
         self.code.get_or_init(|| code);
     }
 
     fn wait(&self) {
         loop {
-            let at = locked(&self.at).unwrap_or_else(Instant::now);
-            let left = at.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                // Nothing is printed: a blocked stderr may be why we are here.
-                exit(*self.code.get().unwrap_or(&STUCK));
+            let left = locked(&self.at).map(|at| at.saturating_duration_since(Instant::now()));
+            match left {
+                None => thread::park(),
+                Some(left) if !left.is_zero() => thread::park_timeout(left),
+                Some(_) => self.end(),
             }
-            thread::park_timeout(left);
         }
+    }
+
+    /// Ends the process. Nothing is printed: a blocked stderr may be why we are here. Nor
+    /// is it left to `exit` alone, which flushes stdout and runs handlers that can block.
+    fn end(&self) -> ! {
+        let killer = thread::Builder::new().name("lifecycle-kill".to_owned()).spawn(|| {
+            thread::park_timeout(EXIT_TAKES_MOST);
+            kill();
+        });
+        if killer.is_err() {
+            kill();
+        }
+        exit(*self.code.get().unwrap_or(&STUCK))
+    }
+}
+
+/// As the platform would a moment later.
+fn kill() {
+    #[cfg(unix)]
+    {
+        let own = rustix::process::getpid();
+        let killed = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+        debug_assert!(killed.is_ok(), "every process may kill itself");
     }
 }
 
@@ -191,5 +222,7 @@ fn exit(code: u8) -> ! {
 
 /// The last resort gives the control thread this long to print its report.
 const AFTER_EXIT_BY: Duration = Duration::from_millis(100);
+/// How long `exit` may take before the process kills itself.
+const EXIT_TAKES_MOST: Duration = Duration::from_millis(50);
 /// Its exit code when there is no report: work was cut.
 const STUCK: u8 = 3;

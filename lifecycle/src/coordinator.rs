@@ -14,32 +14,16 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::blockers::{Blocker, Kind, Stage};
 use crate::closing::Closing;
-use crate::component::{Joined, Registered, Role, Running};
+use crate::command::{Command, Run};
+use crate::component::{Joined, Role, Running};
 use crate::exit::ExitPolicy;
 use crate::handle::Handle;
-use crate::hook::Hook;
 use crate::machine::{Action, Event, LameDuck, Machine};
 use crate::phase::Phase;
 use crate::record::Record;
 use crate::report::{Cause, End, Report};
 use crate::shared::{Shared, Timeline};
 use crate::signal::{Signal, Source};
-
-/// What the coordinator is told from outside.
-pub(crate) enum Command {
-    /// `main` has reached `run`.
-    Run(Run),
-    /// Serve the probes on this listener.
-    #[cfg(feature = "probes")]
-    Probes(std::net::TcpListener),
-}
-
-pub(crate) struct Run {
-    pub(crate) components: Vec<Registered>,
-    pub(crate) hooks: Vec<Hook>,
-    pub(crate) on: runtime::Handle,
-    pub(crate) report: oneshot::Sender<Report>,
-}
 
 pub(crate) struct Coordinator {
     shared: Arc<Shared>,
@@ -108,8 +92,11 @@ impl Coordinator {
             // Nothing more can come from `main`: it has reached `run`, or has dropped its
             // `Lifecycle` and never will.
             let complete = self.on.is_some() || !self.open;
-            let idle =
-                shutting_down && complete && all_joined && self.machine.phase() < Phase::Closing;
+            // What listens keeps its lame duck, idle or not.
+            let phase = self.machine.phase();
+            let serves = phase == Phase::LameDuck && self.lame_duck() == LameDuck::Serve;
+            let over = phase >= Phase::Closing;
+            let idle = shutting_down && complete && all_joined && !serves && !over;
             let wake_at = self.wake_at();
             let finish = tokio::select! {
                 biased;
@@ -258,7 +245,8 @@ impl Coordinator {
     fn wake_at(&self) -> Option<Instant> {
         let cause_at = self.shared.timeline()?.cause_at;
         let phase_ends = self.machine.phase_ends().map(|ends| cause_at + ends);
-        let readiness = self.shared.readiness().changes_at().map(|at| cause_at + at);
+        let readiness = self.shared.readiness().changes_at();
+        let readiness = readiness.and_then(|at| cause_at.checked_add(at));
         let readiness = readiness.filter(|_| self.ready && self.machine.phase() == Phase::LameDuck);
         let joining = self.closing.wake_at(&self.running);
         [phase_ends, readiness, joining, self.next_words].into_iter().flatten().min()
@@ -309,7 +297,10 @@ impl Coordinator {
         }
         match phase {
             Phase::Draining => self.next_words = Some(Instant::now() + WORDS_EVERY),
-            Phase::Cancelling => self.next_words = None,
+            Phase::Cancelling => {
+                self.next_words = None;
+                self.shared.close_gates();
+            }
             Phase::Closing => {
                 self.next_words = None;
                 self.shared.close_gates();

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::budget::{GRACE_DEFAULT, Grace};
+use crate::budget::{GRACE_DEFAULT, Grace, PERIOD_MOST};
 use crate::error::StartError;
 use crate::readiness::ReadinessPolicy;
 
@@ -83,7 +83,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     } else {
         humantime::parse_duration(text).ok()?
     };
-    (duration <= DURATION_MOST).then_some(duration)
+    (duration <= PERIOD_MOST).then_some(duration)
 }
 
 /// A duration as the error messages and the report show it.
@@ -131,7 +131,6 @@ const TAKES_ADDR: &str = "an address such as 0.0.0.0:9090 or [::]:9090, or off";
 /// On every interface, since the kubelet asks from outside the pod's loopback.
 const PROBE_ADDR_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 9090);
-const DURATION_MOST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Variables that tell a platform, its default grace in seconds, its name for the log.
 /// The first that matches counts, the narrower platforms first.
@@ -267,7 +266,7 @@ mod tests {
                 })
                 .collect();
             if let Some(duration) = parse_duration(&text) {
-                assert!(duration <= DURATION_MOST, "{text:?}");
+                assert!(duration <= PERIOD_MOST, "{text:?}");
             }
             parse_readiness(&text);
         }

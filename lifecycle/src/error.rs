@@ -47,6 +47,12 @@ pub enum BudgetError {
         /// The preStop time as it was set.
         pre_stop: Duration,
     },
+    /// Longer than any platform gives: a year at most.
+    #[error("the grace of {} is too long: a year at most", show(.grace))]
+    TooLong {
+        /// The grace period as it was set.
+        grace: Duration,
+    },
     /// The fixed parts alone are longer than the grace.
     #[error(
         "the grace of {} is too short: margin {}, reserve for hooks {} and cancel window {} \
@@ -115,6 +121,9 @@ pub enum RunError {
     /// The control thread is gone; only a panic of this library can do that.
     #[error("the control thread ended before its report")]
     ControlThreadLost,
+    /// The shutdown was over before `run` was reached: the start took longer than the grace.
+    #[error("the shutdown was over before `run` was reached")]
+    Ended,
     /// The caller named two components alike.
     #[error("two components are named {name:?}")]
     Misuse {

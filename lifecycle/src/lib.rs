@@ -64,6 +64,7 @@ mod blockers;
 mod budget;
 mod clock;
 mod closing;
+mod command;
 mod component;
 mod control;
 mod coordinator;

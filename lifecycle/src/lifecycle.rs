@@ -12,15 +12,17 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::command::{Command, Run};
 use crate::component::{Component, Outcome, Registered, Role};
 use crate::control::{self, ForcedExit};
-use crate::coordinator::{Command, Coordinator, Run};
+use crate::coordinator::Coordinator;
 use crate::env::Settings;
 use crate::error::{RunError, StartError};
 use crate::exit::ExitPolicy;
 use crate::handle::Handle;
 use crate::hook::Hook;
 use crate::machine::Machine;
+use crate::phase::Phase;
 use crate::readiness::ReadinessPolicy;
 use crate::report::Report;
 use crate::shared::Shared;
@@ -171,7 +173,8 @@ impl Lifecycle {
     /// if it has returned and the runtime does not end ([`ForcedExit`]).
     ///
     /// # Errors
-    /// [`RunError`] when two components have the same name. Running out of time is not an
+    /// [`RunError`] when two components have the same name, or when the shutdown was over
+    /// before this was called: then components and hooks are not run. Running out of time is not an
     /// error: it is in the report.
     ///
     /// # Panics
@@ -190,9 +193,13 @@ impl Lifecycle {
         let (report, wait) = oneshot::channel();
         let (components, hooks) = (self.components, self.hooks);
         let run = Run { components, hooks, on: runtime::Handle::current(), report };
+        let lost = || match self.shared.phase() {
+            Phase::Stopped => RunError::Ended,
+            _ => RunError::ControlThreadLost,
+        };
         let sent = self.commands.send(Command::Run(run)).await;
-        sent.map_err(|_| RunError::ControlThreadLost)?;
-        wait.await.map_err(|_| RunError::ControlThreadLost)
+        sent.map_err(|_| lost())?;
+        wait.await.map_err(|_| lost())
     }
 }
 

@@ -89,7 +89,7 @@ fn answer<B>(request: &Request<B>, shared: &Shared) -> Response<Full<Bytes>> {
     let (ok, otherwise) = match request.uri().path() {
         "/livez" => (true, ""),
         "/readyz" => (shared.is_ready(), why_not(shared.phase())),
-        "/startupz" => (shared.phase() >= Phase::Running, why_not(shared.phase())),
+        "/startupz" => (shared.is_started(), why_not(shared.phase())),
         _ => {
             return plain(StatusCode::NOT_FOUND, "not found: try /livez, /readyz or /startupz");
         }
@@ -144,6 +144,18 @@ mod tests {
         for phase in [Phase::LameDuck, Phase::Draining, Phase::Cancelling, Phase::Closing] {
             shared.enter(phase);
             assert_eq!(all(&shared), [200, 503, 200], "{phase}");
+        }
+    }
+
+    #[test]
+    fn a_stop_before_the_start_was_over_makes_nothing_ready() {
+        let policies = [ReadinessPolicy::Never, ReadinessPolicy::AtDrain];
+        for policy in policies {
+            let shared = Shared::new(Clock::coarse(), policy);
+            shared.enter(Phase::LameDuck);
+            for path in ["/readyz", "/startupz"] {
+                assert_eq!(ask(&shared, Method::GET, path).0, 503, "{policy:?} {path}");
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     requested: Notify,
     gates: Mutex<Gates>,
     work: Gate,
+    /// `Running` was entered.
+    started: AtomicBool,
     /// Something that we do not see listens.
     listening: AtomicBool,
     /// A server is registered, started or not.
@@ -65,6 +67,7 @@ impl Shared {
             requested: Notify::new(),
             gates: Mutex::new(Gates { all: vec![work.clone()], closed: false }),
             work,
+            started: AtomicBool::new(false),
             listening: AtomicBool::new(false),
             server: AtomicBool::new(false),
             notes: Mutex::new(Vec::new()),
@@ -78,6 +81,10 @@ impl Shared {
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
+        if phase == Phase::Running {
+            // Ordering: Relaxed, published by the phase below.
+            self.started.store(true, Ordering::Relaxed);
+        }
         self.phase.advance(phase);
         // Those who wait for a phase that was passed over are woken too.
         for waiters in &self.reached[..=phase as usize] {
@@ -102,7 +109,15 @@ impl Shared {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.readiness.allows(self.phase(), self.since_cause())
+        // The phase first: it shows whether the start was ever over.
+        let phase = self.phase();
+        self.is_started() && self.readiness.allows(phase, self.since_cause())
+    }
+
+    /// Whether the start was ever over; a shutdown may come before that.
+    pub(crate) fn is_started(&self) -> bool {
+        // Ordering: Relaxed, published by the phase.
+        self.started.load(Ordering::Relaxed)
     }
 
     pub(crate) fn readiness(&self) -> ReadinessPolicy {

@@ -9,7 +9,7 @@ use std::fmt;
 ///
 /// SIGTERM and SIGINT drain in full (SIGINT without the lame duck when stderr is a
 /// terminal, since then it is a person's Ctrl-C); SIGQUIT is a hard stop at once; SIGHUP
-/// is as SIGTERM.
+/// is as SIGTERM, unless it was ignored at the start, as `nohup` has it (seen on Linux).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -85,7 +85,7 @@ pub(crate) mod system {
     /// Handlers in place; dispositions stay changed for the life of the process.
     #[derive(Debug)]
     pub(crate) struct Caught {
-        hangup: Stream,
+        hangup: Option<Stream>,
         interrupt: Stream,
         quit: Stream,
         terminate: Stream,
@@ -95,7 +95,7 @@ pub(crate) mod system {
         /// Installs the handlers; must be called inside a runtime.
         pub(crate) fn install() -> io::Result<Self> {
             Ok(Self {
-                hangup: signal(SignalKind::hangup())?,
+                hangup: if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) },
                 interrupt: signal(SignalKind::interrupt())?,
                 quit: signal(SignalKind::quit())?,
                 terminate: signal(SignalKind::terminate())?,
@@ -108,8 +108,23 @@ pub(crate) mod system {
                 _ = self.quit.recv() => Signal::Quit,
                 _ = self.terminate.recv() => Signal::Terminate,
                 _ = self.interrupt.recv() => Signal::Interrupt,
-                _ = self.hangup.recv() => Signal::Hangup,
+                () = received(&mut self.hangup) => Signal::Hangup,
             }
         }
+    }
+
+    async fn received(stream: &mut Option<Stream>) {
+        match stream {
+            Some(stream) => drop(stream.recv().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether SIGHUP was ignored when the process started.
+    fn ignores_hangup() -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_some_and(|mask| mask & 1 == 1)
     }
 }

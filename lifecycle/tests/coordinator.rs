@@ -81,6 +81,48 @@ async fn a_stop_between_the_registration_of_a_server_and_run_has_its_lame_duck()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_listens_outside_of_any_component_has_its_lame_duck_too() {
+    let life = life();
+    let handle = life.handle();
+    handle.listening();
+    let gate = handle.gate(Kind::Request);
+    handle.shutdown("test");
+    let began = Instant::now();
+    let run = tokio::spawn(life.run());
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(handle.phase(), Phase::LameDuck);
+    let late = gate.enter("GET", "/late").expect("still served, and counted");
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(handle.phase(), Phase::Draining, "waits for it");
+    drop(late);
+    drop(run.await.expect("no panic").expect("runs"));
+    assert_eq!(began.elapsed(), Duration::from_secs(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_admitted_past_the_hard_stop() {
+    let mut life = life();
+    let handle = life.handle();
+    life.spawn("deaf", std::future::pending::<()>());
+    handle.shutdown("test");
+    let run = tokio::spawn(life.run());
+    handle.draining().await;
+    assert!(handle.enter("in the drain").is_ok());
+    handle.cancelled().await;
+    assert!(handle.enter("too late").is_err());
+    assert_eq!(run.await.expect("no panic").expect("runs").exit_code(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_longer_than_the_grace_is_told_so_by_run() {
+    let life = life();
+    life.handle().shutdown("test");
+    sleep(Duration::from_secs(60)).await;
+    let error = life.run().await.expect_err("over");
+    assert_eq!(format!("{error:?}"), "the shutdown was over before `run` was reached");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_listener_the_drain_begins_at_once_and_takes_what_the_work_takes() {
     let mut life = life();
     let handle = life.handle();

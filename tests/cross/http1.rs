@@ -283,3 +283,196 @@ async fn a_panicking_handler_costs_its_connection_only() {
     server.stop();
     assert_eq!(server.report().await.exit_code(), 0);
 }
+
+#[tokio::test]
+async fn a_client_not_told_by_its_last_answer_has_a_second_for_its_next_request() {
+    let server = Server::start(|handle| {
+        let slow = move || {
+            let handle = handle.clone();
+            async move {
+                let chunks = stream::unfold(0, move |n| {
+                    let handle = handle.clone();
+                    async move {
+                        if n == 1 {
+                            handle.draining().await;
+                        }
+                        (n < 2).then(|| (Ok::<_, std::io::Error>(Bytes::from("part")), n + 1))
+                    }
+                });
+                Body::from_stream(chunks)
+            }
+        };
+        Router::new().route("/", get(|| async { "hello" })).route("/slow", get(slow))
+    })
+    .await;
+    let mut wire = server.connect().await;
+    wire.send("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    wire.expect("part").await;
+    server.stop();
+    wire.expect("\r\n0\r\n\r\n").await;
+    // Sleeps: the time that a client takes between two requests.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    wire.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let answer = wire.rest().await;
+    assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
+    assert_eq!(server.report().await.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_ahead_gets_its_first_answer_whole() {
+    const SIZE: usize = 1_000_000;
+    for _ in 0..5 {
+        let server = Server::start(|handle| {
+            let big = move || async move {
+                handle.draining().await;
+                // Sleeps: the work that a handler does.
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                "y".repeat(SIZE)
+            };
+            Router::new().route("/", get(big))
+        })
+        .await;
+        let mut wire = server.connect().await;
+        wire.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        while server.handle.blockers().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        server.stop();
+        for _ in 0..3 {
+            wire.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            // Sleeps: each in a segment of its own.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let answer = wire.rest().await;
+        let body = answer.split("\r\n\r\n").nth(1).unwrap();
+        assert_eq!(body.len(), SIZE);
+        assert_eq!(server.report().await.exit_code(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_finite_answer_is_never_ended_by_a_stream_policy() {
+    use http_body_util::Full;
+    let mut life = settings().build_local().unwrap();
+    let handle = life.handle();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let token = handle.clone();
+    let app = tower::ServiceBuilder::new().layer(StreamPolicy::EndAtDrain).service_fn(
+        move |_: http::Request<hyper::body::Incoming>| {
+            let handle = token.clone();
+            async move {
+                handle.shutdown("test");
+                handle.draining().await;
+                let whole = Full::new(Bytes::from("the whole answer"));
+                Ok::<_, std::convert::Infallible>(http::Response::new(whole))
+            }
+        },
+    );
+    life.spawn("http", lifecycle_tower::serve(listener, app));
+    let run = tokio::spawn(life.run());
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    limited(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.contains("content-length: 16") && answer.ends_with("answer"), "{answer}");
+    assert_eq!(limited(run).await.unwrap().unwrap().exit_code(), 0);
+}
+
+/// Whether the server closes within a second, by timeouts of 0.3 s for a head and 5 s
+/// between requests.
+async fn closes_soon(request: &[&str]) -> bool {
+    let server = Server::start_with(
+        settings(),
+        |_| hello(server_handle()),
+        |serve| {
+            let serve = serve.keep_alive_timeout(Duration::from_secs(5));
+            serve.header_read_timeout(Duration::from_millis(300))
+        },
+    )
+    .await;
+    let mut wire = server.connect().await;
+    for part in request {
+        wire.send(part).await;
+        // Sleeps: each in a segment of its own.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    wire.expect("hello").await;
+    tokio::time::timeout(Duration::from_secs(1), wire.rest()).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_head_has_its_timeout_and_the_rest_between_requests_another() {
+    let post = "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n";
+    assert!(!closes_soon(&[post, "hello"]).await, "a body is no head");
+    assert!(!closes_soon(&[&format!("{post}hello")]).await, "in one segment neither");
+    let get = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    assert!(!closes_soon(&[get]).await);
+    assert!(closes_soon(&[get, "GET / HT"]).await, "half a head");
+    assert!(closes_soon(&[&format!("{get}GET / HT")]).await, "half a head in one segment");
+}
+
+#[tokio::test]
+async fn a_timeout_without_end_is_none() {
+    let server = Server::start_with(settings(), hello, |serve| {
+        let serve = serve.keep_alive_timeout(Duration::MAX);
+        serve.header_read_timeout(Duration::MAX).idle_drain_timeout(Duration::ZERO)
+    })
+    .await;
+    let mut wire = server.connect().await;
+    wire.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    wire.expect("hello").await;
+    server.stop();
+    assert_eq!(server.report().await.exit_code(), 0);
+}
+
+/// A `Sleep` polled without coop budget is pending and registers nothing: whatever budget a
+/// handler leaves, the connection keeps its timeout.
+#[tokio::test]
+async fn a_handler_that_uses_up_the_budget_costs_its_connection_no_timeout() {
+    for spent in 115..132_u32 {
+        let app = move |_| {
+            let spend = move || async move {
+                for _ in 0..spent {
+                    tokio::task::coop::consume_budget().await;
+                }
+                "hello"
+            };
+            Router::new().route("/", get(spend))
+        };
+        let server = Server::start_with(settings(), app, |serve| {
+            serve.keep_alive_timeout(Duration::from_millis(100))
+        })
+        .await;
+        let mut wire = server.connect().await;
+        wire.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        wire.expect("hello").await;
+        let closed = tokio::time::timeout(Duration::from_secs(2), wire.rest()).await;
+        assert!(closed.is_ok(), "never closed after {spent} units");
+    }
+}
+
+#[tokio::test]
+async fn a_post_read_to_its_end_does_not_linger() {
+    let server = Server::start(|handle| {
+        let late = move |body: Bytes| async move {
+            handle.draining().await;
+            body
+        };
+        Router::new().route("/", post(late))
+    })
+    .await;
+    let mut wire = server.connect().await;
+    wire.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello").await;
+    while server.handle.blockers().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    server.stop();
+    wire.expect("hello").await;
+    // The client keeps its end open; nothing of it is on its way.
+    let answered = Instant::now();
+    assert_eq!(server.report().await.exit_code(), 0);
+    assert!(answered.elapsed() < Duration::from_millis(200), "{:?}", answered.elapsed());
+    drop(wire);
+}

@@ -138,3 +138,26 @@ async fn a_response_waiting_for_its_window_is_in_flight_though_its_body_has_ende
     drop(sender);
     assert_eq!(server.report().await.exit_code(), 0);
 }
+
+#[tokio::test]
+async fn a_peer_without_a_stream_does_not_hold_the_drain_by_pings_of_its_own() {
+    let settings = lifecycle::Lifecycle::builder().grace_period(Duration::from_secs(12));
+    let settings = settings.lame_duck_period(Duration::ZERO);
+    let server = Server::start_with(settings, |_| app(), |serve| serve).await;
+    let mut peer = server.connect().await.stream;
+    peer.write_all(PREFACE).await.unwrap();
+    peer.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    let mut settings = [0; 9];
+    limited(peer.read_exact(&mut settings)).await.expect("the server's settings");
+    let asked = Instant::now();
+    server.stop();
+    let pings = tokio::spawn(async move {
+        while peer.write_all(b"\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678").await.is_ok() {
+            // Sleeps: the peer's interval.
+            sleep(Duration::from_millis(200)).await;
+        }
+    });
+    assert_eq!(server.report().await.exit_code(), 0);
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    pings.abort();
+}

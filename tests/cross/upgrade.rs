@@ -102,3 +102,60 @@ async fn a_handler_deaf_to_the_token_gets_an_error_at_the_hard_stop() {
     let error = limited(tell.recv()).await.unwrap();
     assert!(error.contains("hard stop"), "{error}");
 }
+
+#[tokio::test]
+async fn both_halves_of_a_split_socket_learn_of_the_hard_stop() {
+    let (told, mut tell) = tokio::sync::mpsc::channel(2);
+    let server = Server::start(|_| {
+        app(move |socket, _token| {
+            let told = told.clone();
+            async move {
+                let (mut read, mut write) = tokio::io::split(socket);
+                let reader = async {
+                    let mut byte = [0];
+                    read.read(&mut byte).await.expect_err("the hard stop");
+                    told.send("reader").await.unwrap();
+                };
+                let writer = async {
+                    // Writes until the socket takes no more, and waits there.
+                    while write.write_all(&[0; 65536]).await.is_ok() {}
+                    told.send("writer").await.unwrap();
+                };
+                let (reader, writer) = (Box::pin(reader), Box::pin(writer));
+                tokio::join!(reader, writer);
+            }
+        })
+    })
+    .await;
+    let _socket = upgraded(&server).await;
+    server.stop();
+    limited(server.handle.cancelled()).await;
+    let mut both = [limited(tell.recv()).await, limited(tell.recv()).await];
+    both.sort();
+    assert_eq!(both, [Some("reader"), Some("writer")]);
+    assert_eq!(server.report().await.exit_code(), 3);
+}
+
+#[tokio::test]
+async fn an_upgraded_socket_keeps_its_place_under_the_limit() {
+    let server = Server::start_with(
+        crate::wire::settings(),
+        |_| {
+            app(|mut socket, _token| async move {
+                let mut rest = Vec::new();
+                drop(socket.read_to_end(&mut rest).await);
+            })
+        },
+        |serve| serve.connection_limit(1),
+    )
+    .await;
+    let first = upgraded(&server).await;
+    let mut second = server.connect().await;
+    second.send("GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    let early = tokio::time::timeout(Duration::from_millis(200), second.expect("404")).await;
+    assert!(early.is_err(), "the upgraded socket holds the only place");
+    drop(first);
+    assert!(second.rest().await.starts_with("HTTP/1.1 404"));
+    server.stop();
+    assert_eq!(server.report().await.exit_code(), 0);
+}

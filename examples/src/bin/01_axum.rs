@@ -15,7 +15,8 @@ async fn main() -> Result<Report, Box<dyn std::error::Error>> {
     init_logs();
     life.serve_probes().await?; // /livez /readyz /startupz on 0.0.0.0:9090
     let app = Router::new().route("/", get(|| async { "hello\n" }));
-    let listener = tokio::net::TcpListener::bind(listen_addr()).await?;
+    let (host, port) = (var("HOST", "0.0.0.0"), var("PORT", "8080").parse::<u16>()?);
+    let listener = tokio::net::TcpListener::bind((host.as_str(), port)).await?;
     life.spawn("http", lifecycle_tower::serve(listener, app));
     println!("ready");
     Ok(life.run().await?) // the report prints itself and gives the exit code
@@ -31,7 +32,6 @@ fn init_logs() {
     if text { logs.init() } else { logs.json().init() }
 }
 
-fn listen_addr() -> String {
-    let var = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
-    format!("{}:{}", var("HOST", "0.0.0.0"), var("PORT", "8080"))
+fn var(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
 }

@@ -48,10 +48,10 @@ pub(crate) async fn accept_until_draining(
         };
         match accepted {
             Ok(accepted) => {
-                backoff = Backoff::default();
+                backoff.over();
                 taken(accepted);
             }
-            Err(error) if remedy(&error) == Remedy::Next => {
+            Err(error) if remedy(&error) == Remedy::Next && backoff.passes_over() => {
                 tracing::debug!(target: "lifecycle", %error, "a connection ended before its accept");
             }
             Err(error) => {
@@ -94,21 +94,40 @@ pub(crate) async fn sweep(listener: TcpListener, mut taken: impl FnMut(Accepted)
     };
     let ends = Instant::now() + SWEEP_MOST;
     let deaf = refuse_new(&listener);
-    let mut swept = sweep_once(&listener, ends, &mut taken);
+    let mut swept = 0;
+    loop {
+        let left = sweep_once(&listener, ends, &mut taken, &mut swept);
+        if left == Left::Nothing || Instant::now() >= ends {
+            break;
+        }
+        // Out of descriptors: those that close now make room.
+        sleep(BACKOFF_FIRST).await;
+    }
     if deaf {
         // What was let in on another processor while we looked.
         tokio::task::yield_now().await;
-        swept += sweep_once(&listener, ends, &mut taken);
+        sweep_once(&listener, ends, &mut taken, &mut swept);
     }
     drop(listener);
     swept
 }
 
+/// What a pass over the accept queue left in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    Something,
+}
+
 /// Accepts until nothing is left. On the std listener, since tokio's `accept` can be
 /// pending for other reasons than an empty queue. Bounded by time and by the longest
 /// queue that the system allows, since more may arrive meanwhile.
-fn sweep_once(listener: &StdListener, ends: Instant, taken: &mut impl FnMut(Accepted)) -> usize {
-    let mut swept = 0;
+fn sweep_once(
+    listener: &StdListener,
+    ends: Instant,
+    taken: &mut impl FnMut(Accepted),
+    swept: &mut usize,
+) -> Left {
     // Linux lets one more queue than the backlog says.
     for _ in 0..=backlog_most() {
         match listener.accept() {
@@ -117,21 +136,21 @@ fn sweep_once(listener: &StdListener, ends: Instant, taken: &mut impl FnMut(Acce
                     stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
                 if let Ok(stream) = stream {
                     taken(Accepted { stream, peer, permit: None });
-                    swept += 1;
+                    *swept += 1;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Left::Nothing,
             Err(error) if remedy(&error) == Remedy::Next => {}
             Err(error) => {
-                tracing::warn!(target: "lifecycle", %error, "the accept queue was not swept to its end");
-                break;
+                tracing::warn!(target: "lifecycle", %error, "the accept queue cannot be swept");
+                return Left::Something;
             }
         }
         if Instant::now() >= ends {
-            break;
+            return Left::Something;
         }
     }
-    swept
+    Left::Nothing
 }
 
 /// Makes the listener drop every SYN; whether it could.
@@ -189,9 +208,23 @@ fn remedy(error: &io::Error) -> Remedy {
 struct Backoff {
     delay: Option<Duration>,
     said: Option<Instant>,
+    passed_over: u32,
 }
 
 impl Backoff {
+    /// A connection was accepted.
+    fn over(&mut self) {
+        self.delay = None;
+        self.passed_over = 0;
+    }
+
+    /// Whether one more failed connection is passed over without a wait: should every one
+    /// fail, it is not the connections.
+    fn passes_over(&mut self) -> bool {
+        self.passed_over += 1;
+        self.passed_over <= PASSED_OVER_MOST
+    }
+
     fn next(&mut self, error: &io::Error) -> Duration {
         let delay = self.delay.map_or(BACKOFF_FIRST, |delay| (delay * 2).min(BACKOFF_MOST));
         self.delay = Some(delay);
@@ -212,6 +245,7 @@ impl Backoff {
 const SWEEP_MOST: Duration = Duration::from_millis(250);
 /// Linux' own default for the longest accept queue.
 const BACKLOG_MOST: usize = 4096;
+const PASSED_OVER_MOST: u32 = 16;
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 const BACKOFF_MOST: Duration = Duration::from_secs(1);
 
@@ -224,6 +258,7 @@ mod tests {
         let emfile = io::Error::from_raw_os_error(24);
         assert_eq!(remedy(&emfile), Remedy::BackOff);
         let mut backoff = Backoff::default();
+        assert!((0..16).all(|_| backoff.passes_over()) && !backoff.passes_over());
         let delays: Vec<_> = (0..10).map(|_| backoff.next(&emfile).as_millis()).collect();
         assert_eq!(delays, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
     }

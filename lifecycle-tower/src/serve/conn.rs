@@ -20,6 +20,8 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use lifecycle::{Handle, InFlight, Phase, Reached};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 use tower::Service;
 
@@ -107,19 +109,19 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// `guard` is the connection's own, `streams` that of its HTTP/2 tasks.
+    /// `guard` and `permit` are kept until the socket is dropped.
     pub(crate) fn new(
         stream: T,
         peer: SocketAddr,
         app: S,
         common: Arc<Common>,
         limits: Limits,
-        guard: InFlight,
+        (guard, permit): (InFlight, Option<OwnedSemaphorePermit>),
         streams: Streams,
     ) -> Self {
         let state = Arc::new(ConnState::new());
         let handle = common.handle.clone();
-        let io = CountedIo::new(stream, Arc::clone(&state), handle.clone(), guard);
+        let io = CountedIo::new(stream, Arc::clone(&state), handle.clone(), guard, permit);
         let service = Requests::new(app, common, Arc::clone(&state), peer);
         let unknown = Unknown { io, service, streams, first: Vec::new() };
         Self {
@@ -187,17 +189,23 @@ where
 
     fn facts(&self) -> Facts {
         let phase = self.handle.phase();
+        let protocol = match self.proto {
+            Proto::Http1(_) => Protocol::Http1,
+            Proto::Http2(_) => Protocol::Http2,
+            _ => Protocol::Unknown,
+        };
+        let http2 = protocol == Protocol::Http2;
         let flights = self.state.flights();
-        // From the drain on the end of the last request must wake us.
-        let in_flight = if phase >= Phase::Draining { flights.watch() } else { flights.count() };
+        // The end of the last request must wake us: on HTTP/2 it comes on another task, and
+        // from the drain on everything hangs on it.
+        let watch = http2 || phase >= Phase::Draining;
+        let in_flight = if watch { flights.watch() } else { flights.count() };
         Facts {
             phase,
-            protocol: match self.proto {
-                Proto::Http1(_) => Protocol::Http1,
-                Proto::Http2(_) => Protocol::Http2,
-                _ => Protocol::Unknown,
-            },
-            busy: in_flight > 0 || self.state.is_write_blocked(),
+            protocol,
+            // On HTTP/2 each stream holds its own data; what else is unsent is no request's.
+            busy: in_flight > 0 || (!http2 && self.state.is_write_blocked()),
+            stream_ended: self.state.is_stream_ended(),
             part_of_a_head: self.state.has_part_of_a_head(),
             lingering: self.state.is_lingering(),
             now: Instant::now(),
@@ -277,7 +285,8 @@ impl<T: Transport, S> Unknown<T, S> {
 }
 
 fn poll_armed(timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
-    let polled = timer.sleep.as_mut().poll(cx);
+    // Out of its budget, a `Sleep` is pending without having registered anything.
+    let polled = std::pin::pin!(unconstrained(timer.sleep.as_mut())).poll(cx);
     timer.armed = polled.is_pending();
     polled
 }

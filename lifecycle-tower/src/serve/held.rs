@@ -20,7 +20,7 @@ use crate::stream::StreamEnd;
 /// Keeps a request in flight.
 pub(crate) enum Hold {
     /// Until the body ends.
-    Body { _guard: RequestGuard },
+    Body { guard: RequestGuard },
     /// Until the body has ended and the last data of it was dropped.
     Data(Arc<RequestGuard>),
 }
@@ -64,7 +64,14 @@ impl<B: Body> Body for HeldBody<B> {
             return Poll::Ready(None);
         };
         // The end is looked at first, so that a frame already made is never thrown away.
-        let frame = if ends_now(this.end, cx) { Poll::Ready(None) } else { inner.poll_frame(cx) };
+        let frame = if ends_now(this.end, cx) {
+            if let Some(Hold::Body { guard }) = this.hold {
+                guard.end_stream();
+            }
+            Poll::Ready(None)
+        } else {
+            inner.poll_frame(cx)
+        };
         match frame {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {

@@ -2,7 +2,7 @@
 //! socket at the hard stop.
 //!
 //! # Invariants
-//! 1. It holds the connection's guard, so a socket that somebody took over still counts
+//! 1. It holds the connection's guard and its place under the limit, so a socket that somebody took over still counts
 //!    until it is dropped.
 
 use std::future::Future;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use lifecycle::{Handle, InFlight, Reached};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::state::ConnState;
@@ -44,9 +45,11 @@ pub(crate) struct CountedIo<T> {
     /// Read while finding out the protocol; given to whoever reads first.
     prefix: Vec<u8>,
     prefix_read: usize,
-    hard_stop: Option<Pin<Box<Reached>>>,
+    /// One wait a direction: a socket may be split between two tasks.
+    hard_stop: [Option<Pin<Box<Reached>>>; 2],
     linger: Option<Linger>,
     _guard: InFlight,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The end of a connection whose client may still be sending: closing with unread bytes
@@ -57,16 +60,23 @@ struct Linger {
 }
 
 impl<T: Transport> CountedIo<T> {
-    pub(crate) fn new(inner: T, state: Arc<ConnState>, handle: Handle, guard: InFlight) -> Self {
+    pub(crate) fn new(
+        inner: T,
+        state: Arc<ConnState>,
+        handle: Handle,
+        guard: InFlight,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         Self {
             inner,
             state,
             handle,
             prefix: Vec::new(),
             prefix_read: 0,
-            hard_stop: None,
+            hard_stop: [None, None],
             linger: None,
             _guard: guard,
+            _permit: permit,
         }
     }
 
@@ -77,12 +87,13 @@ impl<T: Transport> CountedIo<T> {
     }
 
     /// An upgraded socket fails from the hard stop on, and its task is woken then.
-    fn poll_hard_stop(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn poll_hard_stop(&mut self, way: Way, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.state.is_upgraded() {
             return Ok(());
         }
         let handle = &self.handle;
-        let hard_stop = self.hard_stop.get_or_insert_with(|| Box::pin(handle.cancelled()));
+        let hard_stop = &mut self.hard_stop[way as usize];
+        let hard_stop = hard_stop.get_or_insert_with(|| Box::pin(handle.cancelled()));
         match hard_stop.as_mut().poll(cx) {
             Poll::Pending => Ok(()),
             Poll::Ready(()) => {
@@ -135,6 +146,11 @@ impl<T: Transport> CountedIo<T> {
     }
 }
 
+enum Way {
+    Read,
+    Write,
+}
+
 impl<T: Transport> AsyncRead for CountedIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -142,7 +158,7 @@ impl<T: Transport> AsyncRead for CountedIo<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.poll_hard_stop(cx)?;
+        this.poll_hard_stop(Way::Read, cx)?;
         if !this.prefix.is_empty() && this.read_prefix(buf) {
             return Poll::Ready(Ok(()));
         }
@@ -166,7 +182,7 @@ impl<T: Transport> AsyncWrite for CountedIo<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        this.poll_hard_stop(cx)?;
+        this.poll_hard_stop(Way::Write, cx)?;
         let wrote = Pin::new(&mut this.inner).poll_write(cx, buf);
         this.note_write(wrote)
     }
@@ -177,7 +193,7 @@ impl<T: Transport> AsyncWrite for CountedIo<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        this.poll_hard_stop(cx)?;
+        this.poll_hard_stop(Way::Write, cx)?;
         let wrote = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
         this.note_write(wrote)
     }
@@ -194,7 +210,7 @@ impl<T: Transport> AsyncWrite for CountedIo<T> {
         let this = &mut *self;
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
-            if !this.state.wants_linger() {
+            if !this.state.wants_linger() && !this.inner.has_unread() {
                 return Poll::Ready(Ok(()));
             }
             this.state.set_lingering();

@@ -83,13 +83,13 @@ pub struct Serve<S> {
 pub struct PeerAddr(pub SocketAddr);
 
 impl<S> Serve<S> {
-    /// At most this many connections at once; more wait in the accept queue. Default: no
+    /// At most this many connections (at least one) at once, upgraded ones included; more wait in the accept queue. Default: no
     /// limit but the process' descriptors, at whose end accepting backs off and recovers.
     ///
     /// The sweep at the drain takes the accept queue beyond it: what was let in by the
     /// system is served.
     pub fn connection_limit(self, connections: usize) -> Self {
-        Self { connection_limit: Some(connections), ..self }
+        Self { connection_limit: Some(connections.max(1)), ..self }
     }
 
     /// How long a request's head may take, from its first byte. Default 30 s, as hyper's.
@@ -233,11 +233,8 @@ where
         }
         let streams = Streams::new(self.tasks.clone());
         let (app, common) = (self.app.clone(), Arc::clone(&self.common));
-        let conn = Conn::new(stream, peer, app, common, self.limits, guard, streams);
-        drop(tokio::spawn(async move {
-            conn.await;
-            drop(permit);
-        }));
+        let conn = Conn::new(stream, peer, app, common, self.limits, (guard, permit), streams);
+        drop(tokio::spawn(conn));
     }
 }
 

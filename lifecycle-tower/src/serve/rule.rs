@@ -38,6 +38,8 @@ pub(crate) struct Facts {
     pub(crate) busy: bool,
     /// Bytes came since the last complete head.
     pub(crate) part_of_a_head: bool,
+    /// The last response was a stream that the drain has ended.
+    pub(crate) stream_ended: bool,
     /// A lingering close has a bound of its own.
     pub(crate) lingering: bool,
     pub(crate) now: Instant,
@@ -64,8 +66,6 @@ pub(crate) struct Rule {
     head_since: Option<Instant>,
     /// GOAWAY was sent at that moment.
     told: Option<Instant>,
-    /// The drain saw it busy: it was told by its response's head, or could not be.
-    was_busy: bool,
     /// In the drain, without a request: the silence that counts began then.
     quiet_since: Option<Instant>,
     /// How many last looks have found something, and how long that has to arrive.
@@ -86,6 +86,10 @@ impl Rule {
             Phase::Draining | Phase::Cancelling => self.drain(facts, limits),
             _ => self.serve(facts, limits),
         };
+        if facts.busy {
+            // What was found was a request.
+            self.found = 0;
+        }
         match self.found_until {
             Some(until) if decision == Decision::LastLook && until > facts.now => {
                 Decision::Wait(Some(until))
@@ -117,10 +121,12 @@ impl Rule {
             (Protocol::Http2, ..) | (_, None, _) => (facts.last_active, limits.keep_alive_timeout),
             (_, Some(since), _) => (since, limits.header_read_timeout),
         };
-        match since + limit {
-            ends if ends > facts.now => Decision::Wait(Some(ends)),
-            _ if facts.protocol == Protocol::Http2 && self.told.is_none() => Decision::GoAway,
-            _ => Decision::LastLook,
+        match since.checked_add(limit) {
+            // Longer than the clock can count is for ever.
+            None => Decision::Wait(None),
+            Some(ends) if ends > facts.now => Decision::Wait(Some(ends)),
+            Some(_) if facts.protocol == Protocol::Http2 && self.told.is_none() => Decision::GoAway,
+            Some(_) => Decision::LastLook,
         }
     }
 
@@ -129,18 +135,23 @@ impl Rule {
             return Decision::GoAway;
         }
         if facts.busy || facts.lingering {
-            self.was_busy = true;
             self.quiet_since = None;
             return Decision::Wait(None);
         }
+        if facts.stream_ended && !facts.part_of_a_head {
+            // Its client waits for events, not for its turn to ask.
+            return Decision::LastLook;
+        }
         let quiet_since = match (facts.protocol, self.told) {
-            // Each byte shows that the peer lives, and our GOAWAY gave it a second.
-            (Protocol::Http2, Some(told)) => told.max(facts.last_active),
+            // Its answer to our GOAWAY, or its last stream's end: other bytes ask for nothing.
+            (Protocol::Http2, Some(told)) => told
+                .max(*self.quiet_since.get_or_insert(facts.now.min(told.max(facts.last_active)))),
             _ => self.quiet_since(facts),
         };
-        let done = facts.protocol != Protocol::Http2 && self.was_busy && !facts.part_of_a_head;
-        let ends = quiet_since + limits.idle_drain_timeout;
-        if done || ends <= facts.now { Decision::LastLook } else { Decision::Wait(Some(ends)) }
+        match quiet_since.checked_add(limits.idle_drain_timeout) {
+            Some(ends) if ends <= facts.now => Decision::LastLook,
+            ends => Decision::Wait(ends),
+        }
     }
 
     /// The silence that counts for HTTP/1: since the last byte at the drain's beginning; a
@@ -184,6 +195,7 @@ mod tests {
                 protocol,
                 busy: false,
                 part_of_a_head: false,
+                stream_ended: false,
                 lingering: false,
                 now: start,
                 last_active: start,
@@ -292,7 +304,9 @@ mod tests {
         let mut done = Case::new(Protocol::Http1, Phase::Draining);
         done.busy(true).decide();
         done.at(500).byte().busy(false);
-        assert_eq!(done.decide(), Decision::LastLook, "nothing more came: no second for it");
+        assert_eq!(done.decide(), done.until(1_500), "its client may not have been told");
+        done.facts.stream_ended = true;
+        assert_eq!(done.decide(), Decision::LastLook, "its client was: the stream has ended");
         let mut more = Case::new(Protocol::Http1, Phase::Draining);
         more.busy(true).decide();
         more.at(500).byte().busy(false).head(true);
@@ -312,6 +326,21 @@ mod tests {
         assert_eq!(busy.decide(), Decision::Wait(None));
         busy.at(3_000).byte().busy(false);
         assert_eq!(busy.decide(), busy.until(4_000));
+        busy.at(3_500).byte();
+        assert_eq!(busy.decide(), busy.until(4_000), "a PING is not a request");
+    }
+
+    #[test]
+    fn a_limit_beyond_the_clock_is_none() {
+        let limits = Limits {
+            header_read_timeout: Duration::MAX,
+            keep_alive_timeout: Duration::MAX,
+            idle_drain_timeout: Duration::MAX,
+        };
+        for phase in [Phase::Running, Phase::Draining] {
+            let mut case = Case::new(Protocol::Http1, phase);
+            assert_eq!(case.rule.decide(&case.facts, &limits), Decision::Wait(None));
+        }
     }
 
     #[test]
@@ -322,9 +351,10 @@ mod tests {
             assert!(case.rule.found(case.facts.now));
             assert_eq!(case.decide(), case.until(seconds * 1_000 + 500));
         }
-        assert_eq!(case.busy(true).decide(), Decision::Wait(None), "it was a request");
-        assert_eq!(case.busy(false).at(8_000).decide(), Decision::LastLook);
+        assert_eq!(case.at(8_000).decide(), Decision::LastLook);
         assert!(!case.rule.found(case.facts.now));
+        assert_eq!(case.busy(true).decide(), Decision::Wait(None));
+        assert!(case.rule.found(case.facts.now), "what was found was a request");
     }
 
     #[test]

@@ -16,8 +16,11 @@ pub(crate) struct ConnState {
     flights: Flights,
     /// The connection's task.
     task: AtomicWaker,
-    /// Bytes read since the last complete request head.
+    /// Bytes read since the last complete request head; of an HTTP/1 connection without a
+    /// request, of the next head.
     since_head: AtomicU64,
+    /// Bytes of the request's body that were not read with its head; `UNKNOWN` if chunked.
+    body_left: AtomicU64,
     /// A byte was read or written since last asked.
     active: AtomicBool,
     /// The socket takes no more for now, so a response is not wholly sent.
@@ -25,6 +28,8 @@ pub(crate) struct ConnState {
     /// After the last response, read on until the client closes.
     linger: AtomicBool,
     lingering: AtomicBool,
+    /// The last response was a stream that the drain ended.
+    stream_ended: AtomicBool,
     upgraded: AtomicBool,
     look: AtomicU8,
     /// The guard of a response whose last bytes are on their way to the socket, or of the
@@ -47,10 +52,12 @@ impl ConnState {
             flights: Flights::new(),
             task: AtomicWaker::new(),
             since_head: AtomicU64::new(0),
+            body_left: AtomicU64::new(0),
             active: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
+            stream_ended: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             look: AtomicU8::new(LOOK_NONE),
             held: Mutex::new(None),
@@ -65,12 +72,48 @@ impl ConnState {
         &self.task
     }
 
-    /// A request's head is complete: what was read before is its own.
-    pub(crate) fn head_complete(&self, linger: bool) {
+    /// The head of an HTTP/1 request is complete: about `head` bytes, with a body of that
+    /// length to follow (`None` if it does not say).
+    pub(crate) fn http1_head(&self, head: u64, body: Option<u64>) {
         // Ordering: Relaxed throughout this file, one task (see the top).
-        self.since_head.store(0, Ordering::Relaxed);
-        self.linger.store(linger, Ordering::Relaxed);
+        let with_head = self.since_head.load(Ordering::Relaxed).saturating_sub(head);
+        // What was read beyond the body is the next request's.
+        let left = body.map_or(UNKNOWN, |body| body.saturating_sub(with_head));
+        let ahead = body.map_or(0, |body| with_head.saturating_sub(body));
+        self.body_left.store(left, Ordering::Relaxed);
+        self.since_head.store(ahead, Ordering::Relaxed);
+        self.stream_ended.store(false, Ordering::Relaxed);
         self.flights.begin();
+    }
+
+    /// The head of an HTTP/2 request is complete.
+    pub(crate) fn http2_head(&self) {
+        // Ordering: Relaxed, one task. An HTTP/2 client answers our close with its own.
+        self.linger.store(true, Ordering::Relaxed);
+        self.flights.begin();
+    }
+
+    /// The response of an HTTP/1 request is complete.
+    fn http1_end(&self) {
+        // Ordering: Relaxed, one task.
+        let read = self.since_head.load(Ordering::Relaxed);
+        let left = self.body_left.load(Ordering::Relaxed);
+        let (next, linger) =
+            if left == UNKNOWN { (0, true) } else { (read.saturating_sub(left), read != left) };
+        // A body that was not wholly read, or a client that sends ahead: more is on its way,
+        // and closing on it would reset the response.
+        self.linger.store(linger, Ordering::Relaxed);
+        self.since_head.store(next, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_stream_ended(&self) {
+        // Ordering: Relaxed, one task.
+        self.stream_ended.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stream_ended(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.stream_ended.load(Ordering::Relaxed)
     }
 
     pub(crate) fn read(&self, bytes: usize) {
@@ -207,6 +250,13 @@ impl RequestGuard {
         Self { guard: Some(guard), conn, held_by }
     }
 
+    /// The drain ends the response's stream.
+    pub(crate) fn end_stream(&self) {
+        if self.held_by == HeldBy::Connection {
+            self.conn.set_stream_ended();
+        }
+    }
+
     pub(crate) fn set_stage(&self, stage: Stage) {
         if let Some(guard) = &self.guard {
             guard.set_stage(stage);
@@ -227,8 +277,11 @@ impl RequestGuard {
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        if let (Some(guard), HeldBy::Connection) = (self.guard.take(), self.held_by) {
-            self.conn.hold(guard);
+        if self.held_by == HeldBy::Connection {
+            self.conn.http1_end();
+            if let Some(guard) = self.guard.take() {
+                self.conn.hold(guard);
+            }
         }
         if self.conn.flights.end() {
             self.conn.task.wake();
@@ -242,7 +295,40 @@ impl fmt::Debug for RequestGuard {
     }
 }
 
+/// A body that does not say how long it is.
+const UNKNOWN: u64 = u64::MAX;
+
 const LOOK_NONE: u8 = 0;
 const LOOK_ASKED: u8 = 1;
 const LOOK_EMPTY: u8 = 2;
 const LOOK_UNREAD: u8 = 3;
+
+#[cfg(all(test, not(lifecycle_loom)))]
+mod tests {
+    use super::*;
+
+    /// One HTTP/1 request: bytes read up to its head, then after it; whether to linger at
+    /// its end, and whether a part of the next head has come.
+    fn request(first: usize, head: u64, body: Option<u64>, later: usize) -> (bool, bool) {
+        let state = ConnState::new();
+        state.read(first);
+        state.http1_head(head, body);
+        state.read(later);
+        state.http1_end();
+        assert!(state.flights.end() || state.flights.count() == 0);
+        (state.wants_linger(), state.has_part_of_a_head())
+    }
+
+    #[test]
+    fn lingers_after_unread_bodies_and_clients_that_send_ahead_only() {
+        assert_eq!(request(50, 50, Some(0), 0), (false, false), "a plain GET");
+        assert_eq!(request(55, 50, Some(5), 0), (false, false), "a body in the head's segment");
+        assert_eq!(request(50, 50, Some(5), 5), (false, false), "a body of its own segment");
+        assert_eq!(request(52, 50, Some(5), 3), (false, false), "a body in two");
+        assert_eq!(request(50, 50, Some(5), 3), (true, false), "a body not wholly read");
+        assert_eq!(request(70, 50, Some(0), 0), (true, true), "half a head behind a GET");
+        assert_eq!(request(55, 50, Some(5), 9), (true, true), "half a head behind a POST");
+        assert_eq!(request(50, 50, None, 99), (true, false), "chunked: nobody knows");
+        assert_eq!(request(48, 50, Some(0), 0), (false, false), "a head without spaces");
+    }
+}

@@ -1,0 +1,24 @@
+//! What the coordinator is told from outside.
+
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use crate::component::Registered;
+use crate::hook::Hook;
+use crate::report::Report;
+
+/// One thing that it is told.
+pub(crate) enum Command {
+    /// `main` has reached `run`.
+    Run(Run),
+    /// Serve the probes on this listener.
+    #[cfg(feature = "probes")]
+    Probes(std::net::TcpListener),
+}
+
+pub(crate) struct Run {
+    pub(crate) components: Vec<Registered>,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) on: runtime::Handle,
+    pub(crate) report: oneshot::Sender<Report>,
+}
