@@ -13,6 +13,20 @@ use tokio::time::Instant;
 
 use crate::wire::{Server, limited, settings};
 
+/// A body whose second half comes when the drain has begun.
+fn until_draining(handle: Handle) -> Body {
+    let parts = stream::unfold(0, move |n| {
+        let handle = handle.clone();
+        async move {
+            if n == 1 {
+                handle.draining().await;
+            }
+            (n < 2).then(|| (Ok::<_, std::io::Error>(Bytes::from("part")), n + 1))
+        }
+    });
+    Body::from_stream(parts)
+}
+
 fn hello(_: Handle) -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
@@ -127,21 +141,7 @@ async fn a_request_already_on_its_way_to_an_idle_connection_is_answered() {
 #[tokio::test]
 async fn a_pipelined_request_is_answered_when_the_first_answer_did_not_say_close() {
     let server = Server::start(|handle| {
-        let slow = move || {
-            let handle = handle.clone();
-            async move {
-                let chunks = stream::unfold(0, move |n| {
-                    let handle = handle.clone();
-                    async move {
-                        if n == 1 {
-                            handle.draining().await;
-                        }
-                        (n < 2).then(|| (Ok::<_, std::io::Error>(Bytes::from("part")), n + 1))
-                    }
-                });
-                Body::from_stream(chunks)
-            }
-        };
+        let slow = move || async move { until_draining(handle) };
         hello(server_handle()).route("/slow", get(slow))
     })
     .await;
@@ -287,21 +287,7 @@ async fn a_panicking_handler_costs_its_connection_only() {
 #[tokio::test]
 async fn a_client_not_told_by_its_last_answer_has_a_second_for_its_next_request() {
     let server = Server::start(|handle| {
-        let slow = move || {
-            let handle = handle.clone();
-            async move {
-                let chunks = stream::unfold(0, move |n| {
-                    let handle = handle.clone();
-                    async move {
-                        if n == 1 {
-                            handle.draining().await;
-                        }
-                        (n < 2).then(|| (Ok::<_, std::io::Error>(Bytes::from("part")), n + 1))
-                    }
-                });
-                Body::from_stream(chunks)
-            }
-        };
+        let slow = move || async move { until_draining(handle) };
         Router::new().route("/", get(|| async { "hello" })).route("/slow", get(slow))
     })
     .await;
