@@ -78,7 +78,10 @@ async fn orders() {
         order.len()
     );
     let answer = ask(&process, &placed).await;
-    assert!(answer.starts_with("HTTP/1.1 201") && answer.ends_with("\r\n\r\n1"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 201") && answer.ends_with("order 1 is ready\n"),
+        "{answer}"
+    );
     let answer =
         ask(&process, "GET /orders/1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(answer.ends_with(order), "{answer}");

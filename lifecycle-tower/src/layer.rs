@@ -3,7 +3,7 @@
 use lifecycle::{Gate, Handle, Kind};
 use tower_layer::Layer;
 
-use crate::service::DrainService;
+use crate::service::{DrainService, Names};
 use crate::stream::DrainToken;
 
 /// Counts requests until their bodies end, names them, tells HTTP/1 clients to leave from
@@ -38,6 +38,7 @@ pub struct DrainLayer {
     handle: Handle,
     requests: Gate,
     token: DrainToken,
+    names: Names,
 }
 
 impl DrainLayer {
@@ -49,7 +50,15 @@ impl DrainLayer {
             handle: handle.clone(),
             requests: handle.gate(Kind::Request),
             token: DrainToken::new(handle.clone()),
+            names: Names::Kept,
         }
+    }
+
+    /// Counts requests without noting their names and ages: a few nanoseconds less, and a
+    /// drain that can say how many it waits for, but not whom.
+    #[must_use]
+    pub fn count_only(self) -> Self {
+        Self { names: Names::Dropped, ..self }
     }
 
     /// How many requests are in flight, bodies included.
@@ -64,6 +73,6 @@ impl<S> Layer<S> for DrainLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         let (handle, requests) = (self.handle.clone(), self.requests.clone());
-        DrainService::new(inner, handle, requests, self.token.clone())
+        DrainService::new(inner, handle, requests, self.token.clone(), self.names)
     }
 }

@@ -7,7 +7,7 @@
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use lifecycle::{Gate, Handle};
+use lifecycle::{Gate, Handle, InFlight, Refused};
 use tower_service::Service;
 
 use crate::body::DrainBody;
@@ -22,11 +22,35 @@ pub struct DrainService<S> {
     handle: Handle,
     requests: Gate,
     token: DrainToken,
+    names: Names,
+}
+
+/// Whether requests are noted by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    Kept,
+    Dropped,
+}
+
+impl Names {
+    /// Enters the gate as this request.
+    pub(crate) fn enter<B>(self, gate: &Gate, request: &Request<B>) -> Result<InFlight, Refused> {
+        match self {
+            Self::Kept => gate.enter(request.method().as_str(), request.uri().path()),
+            Self::Dropped => gate.enter_unnamed(),
+        }
+    }
 }
 
 impl<S> DrainService<S> {
-    pub(crate) fn new(inner: S, handle: Handle, requests: Gate, token: DrainToken) -> Self {
-        Self { inner, handle, requests, token }
+    pub(crate) fn new(
+        inner: S,
+        handle: Handle,
+        requests: Gate,
+        token: DrainToken,
+        names: Names,
+    ) -> Self {
+        Self { inner, handle, requests, token, names }
     }
 }
 
@@ -50,7 +74,7 @@ where
         }
         // After the drain a request is served all the same, uncounted: there is nothing
         // left that would wait for it.
-        let guard = self.requests.enter(request.method().as_str(), request.uri().path()).ok();
+        let guard = self.names.enter(&self.requests, &request).ok();
         let asked = Asked::of(&request);
         request.extensions_mut().insert(self.token.clone());
         DrainFuture::counted(self.inner.call(request), self.handle.clone(), asked, guard)

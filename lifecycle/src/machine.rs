@@ -7,7 +7,8 @@
 //! 1. The phase only moves forward.
 //! 2. In every phase after the cause there is a deadline, until `Stopped`.
 //! 3. Work is cut at most once, at the end of `Draining` (or of what a force left of it).
-//! 4. Repeats of one signal within a second are one signal; a third ends the process.
+//! 4. Repeats of one signal within a second are one signal, until the second has forced the
+//!    stop; the third ends the process.
 
 use std::time::Duration;
 
@@ -163,9 +164,10 @@ impl Machine {
             }
             return;
         }
+        let one = if self.forced_by.is_some() { ONE_SIGNAL_FORCED } else { ONE_SIGNAL };
         let repeat = self
             .last_signal
-            .is_some_and(|(last, when)| last == signal && at.saturating_sub(when) < ONE_SIGNAL);
+            .is_some_and(|(last, when)| last == signal && at.saturating_sub(when) < one);
         if repeat {
             return;
         }
@@ -230,6 +232,9 @@ impl Machine {
 /// The same signal again within this time is one signal: Heroku sends several, and a
 /// parent that forwards Ctrl-C doubles it.
 const ONE_SIGNAL: Duration = Duration::from_secs(1);
+/// The same once the stop was forced: it is over within a second, so only doubles are one,
+/// and whoever presses a third time is heard.
+const ONE_SIGNAL_FORCED: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -336,9 +341,11 @@ mod tests {
         );
         assert_eq!(machine.forced_by(), Some(Terminate));
         assert_eq!(machine.phase_ends(), Some(ms(1_250)));
-        assert_eq!(machine.on(Event::Signalled(Terminate, Serve), ms(1_500)), [], "debounced");
+        assert_eq!(machine.on(Event::Signalled(Terminate, Serve), ms(1_099)), [], "a double");
         assert_eq!(machine.on(Event::Tick, ms(1_250)), [Cut(Cancelling), Enter(Closing)]);
         assert_eq!(machine.phase_ends(), Some(ms(1_750)));
+        let third = machine.on(Event::Signalled(Terminate, Serve), ms(1_400));
+        assert_eq!(third, [ExitNow(Terminate)]);
     }
 
     #[test]

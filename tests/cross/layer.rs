@@ -48,6 +48,18 @@ async fn a_future_dropped_before_its_answer_is_no_longer_in_flight() {
 }
 
 #[tokio::test]
+async fn counting_only_it_knows_how_many_but_not_whom() {
+    let life = settings().build_local().unwrap();
+    let layer = DrainLayer::new(&life.handle()).count_only();
+    let mut service = layer.layer(tower::service_fn(|_: Request<String>| async {
+        Ok::<_, Infallible>(Response::new(Full::<bytes::Bytes>::default()))
+    }));
+    let _answer = service.call(Request::new(String::new())).await.unwrap();
+    assert_eq!(layer.in_flight(), 1);
+    assert!(life.handle().blockers().is_empty());
+}
+
+#[tokio::test]
 async fn under_axums_own_server_requests_are_counted_and_told_to_leave() {
     let mut life = settings().lame_duck_period(Duration::from_millis(300)).build_local().unwrap();
     let handle = life.handle();

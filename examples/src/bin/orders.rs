@@ -30,12 +30,12 @@ struct Order {
 /// The orders taken so far, by number.
 type Book = Arc<Mutex<BTreeMap<usize, Order>>>;
 
-async fn place(State(book): State<Book>, Json(order): Json<Order>) -> (StatusCode, Json<usize>) {
+async fn place(State(book): State<Book>, Json(order): Json<Order>) -> (StatusCode, String) {
     sleep(Duration::from_millis(order.ms)).await;
     let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
     let number = book.len() + 1;
     book.insert(number, order);
-    (StatusCode::CREATED, Json(number))
+    (StatusCode::CREATED, format!("order {number} is ready\n"))
 }
 
 async fn show(

@@ -27,6 +27,7 @@ use self::conn::Conn;
 use self::exec::Streams;
 use self::request::{Attach, Common};
 use self::rule::Limits;
+use crate::service::Names;
 
 /// Serves HTTP/1 and HTTP/2 (with prior knowledge, h2c) on `listener` as a component of a
 /// [`Lifecycle`](lifecycle::Lifecycle): `app` is an axum `Router` or any tower service of
@@ -63,6 +64,7 @@ pub fn serve<S>(listener: TcpListener, app: S) -> Serve<S> {
             idle_drain_timeout: IDLE_DRAIN_TIMEOUT,
         },
         attach: Vec::new(),
+        names: Names::Kept,
     }
 }
 
@@ -74,6 +76,7 @@ pub struct Serve<S> {
     connection_limit: Option<usize>,
     limits: Limits,
     attach: Vec<Attach>,
+    names: Names,
 }
 
 /// The address of the client's end of the connection, in the extensions of a request when
@@ -114,6 +117,12 @@ impl<S> Serve<S> {
         self
     }
 
+    /// Counts requests without noting their names and ages, as
+    /// [`DrainLayer::count_only`](crate::DrainLayer::count_only).
+    pub fn count_only(self) -> Self {
+        Self { names: Names::Dropped, ..self }
+    }
+
     /// Puts the client's [`PeerAddr`] into the extensions of every request.
     pub fn with_peer_addr(mut self) -> Self {
         self.attach.push(|extensions, peer| {
@@ -152,6 +161,7 @@ where
                 requests: handle.gate(Kind::Request),
                 handle,
                 attach: self.attach,
+                names: self.names,
             }),
         };
         let limit =

@@ -18,6 +18,7 @@ use super::exec;
 use super::held::{Held, HeldBody, Hold};
 use super::state::{ConnState, HeldBy, RequestGuard};
 use crate::head::Asked;
+use crate::service::Names;
 use crate::stream::{DrainToken, StreamEnd, StreamPolicy};
 
 /// Puts what is known of the connection into a request.
@@ -29,6 +30,7 @@ pub(crate) struct Common {
     pub(crate) handle: Handle,
     pub(crate) requests: Gate,
     pub(crate) attach: Vec<Attach>,
+    pub(crate) names: Names,
 }
 
 /// The service of one connection.
@@ -76,8 +78,7 @@ where
             self.conn.http1_head(head_len(&request), request.body().size_hint().exact());
         }
         let held_by = if http2 { HeldBy::Data } else { HeldBy::Connection };
-        let (method, path) = (request.method().as_str(), request.uri().path());
-        let Ok(guard) = self.common.requests.enter(method, path) else {
+        let Ok(guard) = self.common.names.enter(&self.common.requests, &request) else {
             // Only after the hard stop: nobody would be there to answer it.
             if self.conn.flights().end() {
                 self.conn.task().wake();
