@@ -42,6 +42,7 @@ mod layer;
 mod serve;
 mod service;
 mod stream;
+#[cfg(feature = "serve")]
 mod sync;
 
 pub use body::DrainBody;

@@ -24,9 +24,9 @@ use crate::sync::thread_number;
 
 /// Lets work in until it is closed, and tells when the last of it has left.
 ///
-/// One gate counts one kind of work: requests, connections, jobs. Entering and leaving
-/// cost a few nanoseconds and do not slow each other down on other threads; the name and
-/// age of everything in flight can be asked for at any time. Made by
+/// One gate counts one kind of work: requests, connections, jobs. Entering and leaving touch
+/// memory of their own thread alone, so that threads do not slow each other down; the name
+/// and age of everything in flight can be asked for at any time. Made by
 /// [`Handle::gate`](crate::Handle::gate); a clone is the same gate.
 ///
 /// # Examples
@@ -94,6 +94,7 @@ impl Gate {
     ///
     /// # Errors
     /// [`Refused`] once the gate is closed.
+    #[inline]
     pub fn enter(&self, head: &str, tail: &str) -> Result<InFlight, Refused> {
         let mut guard = self.enter_unnamed()?;
         let now = self.inner.clock.now_ms();
@@ -105,6 +106,7 @@ impl Gate {
     ///
     /// # Errors
     /// [`Refused`] once the gate is closed.
+    #[inline]
     pub fn enter_unnamed(&self) -> Result<InFlight, Refused> {
         let shards = &self.inner.shards;
         let shard = &shards[thread_number() & (shards.len() - 1)];
@@ -193,6 +195,7 @@ impl InFlight {
 }
 
 impl Drop for InFlight {
+    #[inline]
     fn drop(&mut self) {
         if let Some(place) = self.place {
             self.shard.roster.give_back(place);
