@@ -159,3 +159,30 @@ async fn an_upgraded_socket_keeps_its_place_under_the_limit() {
     server.stop();
     assert_eq!(server.report().await.exit_code(), 0);
 }
+
+/// Half-closing an upgraded socket is its owner's affair: what the peer has sent is still there.
+#[tokio::test]
+async fn a_half_closed_upgraded_socket_can_still_be_read() {
+    let (told, mut tell) = tokio::sync::mpsc::channel(1);
+    let server = Server::start(|_| {
+        app(move |mut socket, _token| {
+            let told = told.clone();
+            async move {
+                // The peer has sent, and nobody has read it, when this half closes.
+                let mut first = [0];
+                socket.read_exact(&mut first).await.unwrap();
+                socket.shutdown().await.unwrap();
+                let mut rest = String::new();
+                socket.read_to_string(&mut rest).await.unwrap();
+                told.send(rest).await.unwrap();
+            }
+        })
+    })
+    .await;
+    let mut socket = upgraded(&server).await;
+    socket.write_all(b"!still here").await.unwrap();
+    socket.shutdown().await.unwrap();
+    assert_eq!(limited(tell.recv()).await.unwrap(), "still here");
+    server.stop();
+    assert_eq!(server.report().await.exit_code(), 0);
+}

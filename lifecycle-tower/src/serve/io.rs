@@ -210,7 +210,9 @@ impl<T: Transport> AsyncWrite for CountedIo<T> {
         let this = &mut *self;
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
-            if !this.state.wants_linger() && !this.inner.has_unread() {
+            // An upgraded socket may be read on by its owner; nothing of it is thrown away.
+            let lingers = this.state.wants_linger() || this.inner.has_unread();
+            if this.state.is_upgraded() || !lingers {
                 return Poll::Ready(Ok(()));
             }
             this.state.set_lingering();
