@@ -50,7 +50,8 @@ pub(crate) enum Finish {
 }
 
 impl Coordinator {
-    /// `begun` is called once, with the deadlines, when the cause has come.
+    /// `begun` is told the deadlines when the cause has come, and again when a force has
+    /// moved them.
     pub(crate) fn new(
         shared: Arc<Shared>,
         machine: Machine,
@@ -86,14 +87,14 @@ impl Coordinator {
         #[cfg(feature = "probes")]
         let mut probes = crate::probe::Server::new(Arc::clone(&self.shared));
         while self.machine.phase() < Phase::Stopped {
-            let shutting_down = self.machine.phase().is_shutting_down();
+            let phase = self.machine.phase();
+            let shutting_down = phase.is_shutting_down();
             let all_joined = self.running.is_empty();
             let closing_hook = self.closing.is_running_a_hook();
             // Nothing more can come from `main`: it has reached `run`, or has dropped its
             // `Lifecycle` and never will.
             let complete = self.on.is_some() || !self.open;
             // What listens keeps its lame duck, idle or not.
-            let phase = self.machine.phase();
             let serves = phase == Phase::LameDuck && self.lame_duck() == LameDuck::Serve;
             let over = phase >= Phase::Closing;
             let idle = shutting_down && complete && all_joined && !serves && !over;
@@ -137,13 +138,11 @@ impl Coordinator {
                     self.on_time()
                 }
             };
-            if finish.is_none() {
-                self.close_further();
-            }
             if let Some(signal) = finish {
                 self.record.forced_by(signal);
                 return Finish::Now(self.finish());
             }
+            self.close_further();
         }
         #[cfg(feature = "probes")]
         drop(probes);
@@ -295,19 +294,16 @@ impl Coordinator {
         if phase.is_shutting_down() {
             self.record.phase(phase, at, self.machine.phase_ends());
         }
-        match phase {
-            Phase::Draining => self.next_words = Some(Instant::now() + WORDS_EVERY),
-            Phase::Cancelling => {
-                self.next_words = None;
-                self.shared.close_gates();
-            }
-            Phase::Closing => {
-                self.next_words = None;
-                self.shared.close_gates();
-                let left = self.left();
-                self.closing.begin(&self.running, left);
-            }
-            _ => {}
+        if phase == Phase::Draining {
+            self.next_words = Some(Instant::now() + WORDS_EVERY);
+        }
+        if phase >= Phase::Cancelling {
+            self.next_words = None;
+            self.shared.close_gates();
+        }
+        if phase == Phase::Closing {
+            let left = self.left();
+            self.closing.begin(&self.running, left);
         }
     }
 

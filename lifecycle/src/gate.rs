@@ -220,7 +220,6 @@ mod loom_tests {
     fn loom_drained_sees_the_work_of_a_guard_dropped_elsewhere() {
         loom::model(|| {
             let word = Arc::new(Word::new());
-            let waker = Arc::new(AtomicWaker::new());
             let work = Arc::new(UnsafeCell::new(0));
             assert_eq!(word.enter(), Entry::Admitted);
             let elsewhere = thread::spawn({
@@ -236,7 +235,6 @@ mod loom_tests {
                 work.with(|_| ());
             }
             let _ = elsewhere.join().expect("no panic");
-            drop(waker);
         });
     }
 }

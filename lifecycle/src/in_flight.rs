@@ -57,7 +57,7 @@ pub struct InFlight {
     place: Option<u32>,
 }
 
-pub(crate) struct Inner {
+struct Inner {
     kind: Kind,
     shards: Box<[Arc<Shard>]>,
     waiter: Arc<Notify>,
@@ -84,8 +84,8 @@ impl Gate {
         Self { inner: Arc::new(Inner { kind, shards, waiter, clock }) }
     }
 
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
+    pub(crate) fn kind(&self) -> Kind {
+        self.inner.kind
     }
 
     /// Enters under the name `head tail` (`GET /orders`; one of the two may be empty).
@@ -154,19 +154,11 @@ impl Gate {
     /// Everyone in flight by name and age, the oldest first.
     #[must_use]
     pub fn blockers(&self) -> Vec<Blocker> {
-        self.inner.blockers()
-    }
-}
-
-impl Inner {
-    pub(crate) fn blockers(&self) -> Vec<Blocker> {
-        let now = self.clock.now_ms();
-        let mut blockers: Vec<_> = self
-            .shards
-            .iter()
-            .flat_map(|shard| shard.roster.lines())
+        let now = self.inner.clock.now_ms();
+        let lines = self.inner.shards.iter().flat_map(|shard| shard.roster.lines());
+        let mut blockers: Vec<_> = lines
             .map(|line| Blocker {
-                kind: self.kind,
+                kind: self.inner.kind,
                 name: line.name,
                 age: Duration::from_millis(now.saturating_sub(line.since_ms)),
                 stage: Stage::from_number(line.state),
@@ -174,14 +166,6 @@ impl Inner {
             .collect();
         blockers.sort_by_key(|blocker| std::cmp::Reverse(blocker.age));
         blockers
-    }
-
-    pub(crate) fn in_flight(&self) -> usize {
-        self.shards.iter().map(|shard| shard.word.in_flight()).sum()
-    }
-
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
     }
 }
 

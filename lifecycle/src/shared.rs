@@ -179,19 +179,19 @@ impl Shared {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        let gates = locked(&self.gates);
-        // A request's connection is not a second thing in flight.
-        let counted = gates.all.iter().filter(|gate| gate.inner().kind() != Kind::Connection);
-        counted.map(|gate| gate.inner().in_flight()).sum()
+        self.work_gates().iter().map(Gate::in_flight).sum()
     }
 
     pub(crate) fn blockers(&self) -> Vec<Blocker> {
-        let gates = locked(&self.gates).all.clone();
-        // What a connection without a request holds is not work.
-        let work = gates.iter().filter(|gate| gate.inner().kind() != Kind::Connection);
-        let mut all: Vec<_> = work.flat_map(|gate| gate.inner().blockers()).collect();
+        let mut all: Vec<_> = self.work_gates().iter().flat_map(Gate::blockers).collect();
         all.sort_by_key(|blocker| std::cmp::Reverse(blocker.age));
         all
+    }
+
+    /// The gates of work: a connection is none, neither beside its request nor without one.
+    fn work_gates(&self) -> Vec<Gate> {
+        let gates = locked(&self.gates);
+        gates.all.iter().filter(|gate| gate.kind() != Kind::Connection).cloned().collect()
     }
 
     pub(crate) fn set_listening(&self) {

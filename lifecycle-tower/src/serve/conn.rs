@@ -18,7 +18,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use lifecycle::{Handle, InFlight, Phase, Reached};
+use lifecycle::{BoxError, Handle, InFlight, Phase, Reached};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::unconstrained;
@@ -31,7 +31,6 @@ use super::request::{Common, Requests};
 use super::rule::{Decision, Facts, Limits, Protocol, Rule};
 use super::state::{ConnState, Look};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Io<T> = TokioIo<CountedIo<T>>;
 type Http1<T, S> = http1::UpgradeableConnection<Io<T>, Requests<S>>;
 type Http2<T, S> = http2::Connection<Io<T>, Requests<S>, Streams>;
