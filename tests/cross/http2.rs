@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use bytes::Bytes;
-use h2_bytes::PREFACE;
 use http_body_util::BodyExt;
 use lifecycle::Phase;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,10 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::wire::{Server, get as request, limited, settings};
 
-mod h2_bytes {
-    //! The first bytes of a connection.
-    pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-}
+/// The first bytes of a connection.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 fn app() -> Router {
     Router::new().route("/", get(|| async { "hello" })).route(
@@ -35,9 +32,7 @@ async fn streams_in_flight_finish_and_the_peer_is_told_to_go() {
     let (mut sender, conn) = server.http2().await;
     sender.ready().await.unwrap();
     let slow = tokio::spawn(sender.send_request(request("/slow")));
-    while server.handle.blockers().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    server.busy().await;
     server.stop();
     let response = limited(slow).await.unwrap().expect("answered");
     let body = limited(response.into_body().collect()).await.expect("whole").to_bytes();
@@ -109,9 +104,7 @@ async fn a_stuck_stream_is_named_cut_and_its_task_is_gone_at_the_report() {
     .await;
     let (mut sender, _conn) = server.http2().await;
     let stuck = tokio::spawn(sender.send_request(request("/stuck")));
-    while server.handle.blockers().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    server.busy().await;
     server.stop();
     let report = server.report().await;
     assert_eq!(report.exit_code(), 3);

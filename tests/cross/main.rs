@@ -8,5 +8,6 @@ mod http2;
 mod latency;
 mod layer;
 mod server;
+mod streams;
 mod upgrade;
 mod wire;

@@ -48,6 +48,16 @@ impl Server {
         Self { addr, handle, run }
     }
 
+    /// Waits until a request is in flight.
+    pub(crate) async fn busy(&self) {
+        limited(async {
+            while self.handle.blockers().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     pub(crate) fn stop(&self) {
         self.handle.shutdown("test");
     }
