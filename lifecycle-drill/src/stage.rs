@@ -106,6 +106,20 @@ impl Stage {
         })
     }
 
+    /// Waits until the probe answers 200, as it must before any signal: a process may say
+    /// that it is ready a moment before its probes do.
+    pub(crate) async fn probe_rises(&self, path: &str) -> Result<(), Flaw> {
+        let ends = Instant::now() + self.subject.start_timeout;
+        loop {
+            let fate = self.probe(path).await?;
+            if fate.status() == Some(200) {
+                return Ok(());
+            }
+            ensure(Instant::now() < ends, || format!("GET {path} before the signal: {fate}"))?;
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Sends a signal. The first to a process is the moment T.
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<Instant, Flaw> {
         let now = Instant::now();

@@ -69,6 +69,21 @@ async fn probes_that_fall_or_hold_wrongly_are_seen() {
     fails(&holds, "probes-readiness-falls-first", &["still 200"]).await;
 }
 
+/// Not a bad habit: `ready` may be printed a moment before the probes say so.
+#[tokio::test]
+async fn probes_that_rise_a_moment_after_ready_are_waited_for() {
+    let rises_late = service("rises-late");
+    passes(&rises_late, "probes-readiness-falls-first").await;
+    passes(&rises_late, "probes-startup-holds").await;
+    passes(&rises_late, "probes-liveness-holds").await;
+}
+
+#[tokio::test]
+async fn one_whose_readiness_never_rises_is_seen() {
+    let never = service("never-rises").start_timeout(Duration::from_secs(2));
+    fails(&never, "probes-readiness-falls-first", &["answered 503"]).await;
+}
+
 #[tokio::test]
 async fn one_that_drops_half_heads_is_seen() {
     let subject = service("drops-half-heads");

@@ -46,6 +46,15 @@ impl Fate {
         matches!(self, Self::Answered { .. })
     }
 
+    /// The status of the whole response, if one came.
+    #[must_use]
+    pub fn status(self) -> Option<u16> {
+        match self {
+            Self::Answered { status, .. } => Some(status),
+            _ => None,
+        }
+    }
+
     /// Whether the request was (or may have been) taken and no whole answer came: what a
     /// client cannot safely repeat.
     #[must_use]

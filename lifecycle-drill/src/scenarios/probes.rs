@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
-    client::Fate,
     process::Setting,
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
@@ -62,19 +61,18 @@ pub(super) const SCENARIOS: [Scenario; 4] = [
 async fn readiness_falls_first(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.ready_path.clone().unwrap_or_default();
-    let before = stage.probe(&path).await?;
-    ensure(status(before) == Some(200), || format!("readiness before the signal: {before}"))?;
+    stage.probe_rises(&path).await?;
     let cause = stage.signal(Signal::Term)?;
     // Later than the listener's close it would be of no use to anyone.
     let by = (READINESS_LIMIT + stage.subject.slack).min(stage.subject.lame_duck * 3 / 4);
     loop {
         let fate = stage.probe(&path).await?;
         let took = cause.elapsed();
-        if status(fate) == Some(503) {
+        if fate.status() == Some(503) {
             stage.note("readiness answers 503");
             return after_the_fall(stage, took, by).await;
         }
-        ensure(status(fate) == Some(200), || format!("readiness after the signal: {fate}"))?;
+        ensure(fate.status() == Some(200), || format!("readiness after the signal: {fate}"))?;
         ensure(took <= by, || format!("readiness still 200 after {}", ms(took)))?;
         sleep(POLL).await;
     }
@@ -98,8 +96,7 @@ async fn after_the_fall(stage: &mut Stage, took: Duration, by: Duration) -> Resu
 async fn liveness_holds(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.live_path.clone().unwrap_or_default();
-    let before = stage.probe(&path).await?;
-    ensure(status(before) == Some(200), || format!("liveness before the signal: {before}"))?;
+    stage.probe_rises(&path).await?;
     let apart = stage.subject.separate_probes();
     holds_until_answered(stage, &path, 200, apart).await
 }
@@ -113,14 +110,13 @@ async fn answer_to_the_end(stage: &mut Stage) -> Result<(), Flaw> {
 async fn startup_holds(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.startup_path.clone().unwrap_or_default();
-    let before = stage.probe(&path).await?;
-    ensure(status(before) == Some(200), || format!("startup after ready: {before}"))?;
+    stage.probe_rises(&path).await?;
     stage.signal(Signal::Term)?;
     // Without a lame duck there is no moment at which it must still answer.
     if stage.subject.lame_duck > CLOSE_MARGIN * 2 {
         stage.at(stage.subject.lame_duck / 2).await;
         let during = stage.probe(&path).await?;
-        ensure(status(during) == Some(200), || format!("startup in the lame duck: {during}"))?;
+        ensure(during.status() == Some(200), || format!("startup in the lame duck: {during}"))?;
     }
     stage.exits_clean(stage.idle_end()).await
 }
@@ -150,8 +146,8 @@ async fn holds_until_answered(
         let since = stage.cause().elapsed();
         let fate = stage.probe(path).await?;
         // A readiness that is slow to fail is the subject of another scenario.
-        let early = since < by && status(fate) == Some(200);
-        ensure(early || status(fate) == Some(expected), || {
+        let early = since < by && fate.status() == Some(200);
+        ensure(early || fate.status() == Some(expected), || {
             format!("GET {path}, {} after the signal: {fate}, expected {expected}", ms(since))
         })?;
         count += 1;
@@ -162,13 +158,6 @@ async fn holds_until_answered(
     ok(&response, "work in flight")?;
     drop(holder); // As told.
     stage.exits_clean(time.max(stage.idle_end())).await
-}
-
-fn status(fate: Fate) -> Option<u16> {
-    match fate {
-        Fate::Answered { status, .. } => Some(status),
-        _ => None,
-    }
 }
 
 const READINESS_LIMIT: Duration = Duration::from_millis(50);
