@@ -12,9 +12,10 @@ use tokio::runtime;
 use tokio::time::Instant;
 
 use crate::blockers::{Blocker, Kind, Stage};
-use crate::component::{Joined, Role, Running};
+use crate::component::Role;
 use crate::hook::{Hook, RunningHook};
 use crate::report::End;
+use crate::running::{Joined, Running};
 
 #[derive(Debug, Default)]
 pub(crate) struct Closing {

@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use crate::component::Registered;
 use crate::hook::Hook;
+use crate::order::Order;
 use crate::report::Report;
 
 /// One thing that it is told.
@@ -18,6 +19,7 @@ pub(crate) enum Command {
 
 pub(crate) struct Run {
     pub(crate) components: Vec<Registered>,
+    pub(crate) order: Order,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) on: runtime::Handle,
     pub(crate) report: oneshot::Sender<Report>,

@@ -70,7 +70,9 @@ pub(crate) fn start(
             };
             drop(installed.send(Ok(())));
             let coordinator = Coordinator::new(shared, machine, policy, begun);
-            live(coordinator, commands, &mut source, forced, &last_resort).await;
+            // On the heap: it holds the coordinator.
+            let life = live(coordinator, commands, &mut source, forced, &last_resort);
+            Box::pin(life).await;
         });
     })?;
     wait.recv().unwrap_or_else(|_| Err(io::Error::other("the control thread died at its start")))

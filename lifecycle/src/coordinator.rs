@@ -15,13 +15,13 @@ use tokio::time::{Instant, sleep_until};
 use crate::blockers::{Blocker, Kind, Stage};
 use crate::closing::Closing;
 use crate::command::{Command, Run};
-use crate::component::{Joined, Role, Running};
+use crate::component::Role;
 use crate::exit::ExitPolicy;
-use crate::handle::Handle;
 use crate::machine::{Action, Event, LameDuck, Machine};
 use crate::phase::Phase;
 use crate::record::Record;
 use crate::report::{Cause, End, Report};
+use crate::running::{Joined, Running};
 use crate::shared::{Shared, Timeline};
 use crate::signal::{Signal, Source};
 
@@ -177,11 +177,10 @@ impl Coordinator {
     }
 
     fn start(&mut self, run: Run) {
-        let Run { components, hooks, on, report } = run;
-        for component in components {
-            let handle = Handle::new(Arc::clone(&self.shared));
-            self.running.start(component, handle, self.shared.clock(), &on);
-        }
+        let Run { components, order, hooks, on, report } = run;
+        self.running.start(components, order, &self.shared, &on);
+        // A shutdown may have begun already.
+        self.follow();
         self.closing.register(hooks);
         self.on = Some(on);
         self.report = Some(report);
@@ -189,11 +188,14 @@ impl Coordinator {
     }
 
     fn on_signal(&mut self, signal: Signal) -> Option<Signal> {
-        let lame_duck = if signal == Signal::Interrupt && on_a_terminal() {
-            LameDuck::Skip
-        } else {
-            self.lame_duck()
-        };
+        if signal == Signal::Hangup && self.shared.has_reloads() {
+            // In a shutdown there is nothing left to reload for.
+            if !self.machine.phase().is_shutting_down() {
+                self.shared.ask_to_reload();
+            }
+            return None;
+        }
+        let lame_duck = if signal.is_a_persons() { LameDuck::Skip } else { self.lame_duck() };
         self.record.cause(Cause::Signal(signal));
         self.take(Event::Signalled(signal, lame_duck))
     }
@@ -213,9 +215,10 @@ impl Coordinator {
 
     fn on_joined(&mut self, joined: Joined) {
         let died = !self.machine.phase().is_shutting_down();
-        let cause = died.then(|| joined.cause());
+        let cause = if died { joined.cause() } else { None };
         let served = joined.role == Role::Server;
         self.note_end(joined);
+        self.follow();
         if let Some(cause) = cause {
             self.begin(cause);
         } else if served && self.lame_duck() == LameDuck::Skip {
@@ -233,6 +236,7 @@ impl Coordinator {
             self.note_end(joined);
         }
         let finish = self.take(Event::Tick);
+        self.follow();
         if self.next_words.is_some_and(|at| Instant::now() >= at) {
             self.next_words = Some(Instant::now() + WORDS_EVERY);
             let left = self.machine.budget().drain_ends.saturating_sub(self.shared.since_cause());
@@ -248,7 +252,8 @@ impl Coordinator {
         let readiness = readiness.and_then(|at| cause_at.checked_add(at));
         let readiness = readiness.filter(|_| self.ready && self.machine.phase() == Phase::LameDuck);
         let joining = self.closing.wake_at(&self.running);
-        [phase_ends, readiness, joining, self.next_words].into_iter().flatten().min()
+        let order = self.running.changes_at().map(|at| cause_at + at);
+        [phase_ends, readiness, joining, order, self.next_words].into_iter().flatten().min()
     }
 
     fn take(&mut self, event: Event) -> Option<Signal> {
@@ -301,10 +306,17 @@ impl Coordinator {
             self.next_words = None;
             self.shared.close_gates();
         }
+        self.follow();
         if phase == Phase::Closing {
             let left = self.left();
             self.closing.begin(&self.running, left);
         }
+    }
+
+    /// Shows the phase to those that drain after others.
+    fn follow(&mut self) {
+        let (phase, at) = (self.machine.phase(), self.shared.since_cause());
+        self.running.follow(phase, at, self.machine.budget().cancel_ends);
     }
 
     fn on_cut(&mut self, phase: Phase) {
@@ -375,11 +387,6 @@ impl Coordinator {
         }
         report
     }
-}
-
-fn on_a_terminal() -> bool {
-    use std::io::IsTerminal;
-    std::io::stderr().is_terminal()
 }
 
 /// How often a drain says what it waits for.

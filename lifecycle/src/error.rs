@@ -124,9 +124,32 @@ pub enum RunError {
     /// The shutdown was over before `run` was reached: the start took longer than the grace.
     #[error("the shutdown was over before `run` was reached")]
     Ended,
-    /// The caller named two components alike.
+    /// The caller's mistake.
+    #[error("the components cannot be run as they are registered")]
+    Misuse(#[source] Misuse),
+}
+
+/// A mistake in how components were registered.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// Each is to drain after the next, and the last after the first.
+    #[error("these are to drain after one another: {}", circle(.names))]
+    AfterCircle {
+        /// The circle.
+        names: Vec<String>,
+    },
+    /// A component is to drain after one that there is not.
+    #[error("{name:?} is to drain after {after:?}, which is not registered")]
+    AfterUnknown {
+        /// The component.
+        name: String,
+        /// Whom it is to follow.
+        after: String,
+    },
+    /// Two components have one name.
     #[error("two components are named {name:?}")]
-    Misuse {
+    NameTaken {
         /// The name used twice.
         name: String,
     },
@@ -137,6 +160,11 @@ pub enum RunError {
 #[error("refused: the drain is over")]
 #[non_exhaustive]
 pub struct Refused;
+
+fn circle(names: &[String]) -> String {
+    let round = names.iter().chain(names.first());
+    round.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" after ")
+}
 
 /// Writes an error as one line with its sources, joined by a colon.
 pub(crate) fn with_sources(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,6 +196,12 @@ impl fmt::Debug for ProbeError {
 }
 
 impl fmt::Debug for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_sources(self, f)
+    }
+}
+
+impl fmt::Debug for Misuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         with_sources(self, f)
     }

@@ -16,6 +16,7 @@ use crate::in_flight::{Gate, InFlight};
 use crate::phase::Phase;
 use crate::report::Cause;
 use crate::shared::Shared;
+use crate::view::View;
 
 /// A view of one [`Lifecycle`](crate::Lifecycle); a clone is the same view.
 ///
@@ -43,6 +44,8 @@ use crate::shared::Shared;
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
+    /// What a component sees that drains after others; else the process' own phase.
+    view: Option<Arc<View>>,
 }
 
 pin_project_lite::pin_project! {
@@ -52,7 +55,7 @@ pin_project_lite::pin_project! {
     /// Cancel safe: phases only move forward, so a new one resolves as this would have.
     #[must_use = "futures do nothing unless polled"]
     pub struct Reached {
-        shared: Arc<Shared>,
+        handle: Handle,
         phase: Phase,
         #[pin]
         woken: OwnedNotified,
@@ -61,21 +64,29 @@ pin_project_lite::pin_project! {
 
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, view: None }
+    }
+
+    /// The handle of a component that drains after others.
+    pub(crate) fn seeing(shared: Arc<Shared>, view: Arc<View>) -> Self {
+        Self { shared, view: Some(view) }
     }
 
     /// The phase now. One atomic load.
+    ///
+    /// The handle that a component is given which drains [`after`](crate::Spawned::after)
+    /// others shows `Draining` when those have ended, and `LameDuck` until then.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        self.shared.phase()
+        self.view().phase()
     }
 
     /// Resolves once `phase` has been reached or passed.
     pub fn reached(&self, phase: Phase) -> Reached {
         // The order matters: a notification after this line is not missed, and the phase
         // is looked at after it.
-        let woken = self.shared.waiters(phase).notified_owned();
-        Reached { shared: Arc::clone(&self.shared), phase, woken }
+        let woken = self.view().waiters(phase).notified_owned();
+        Reached { handle: self.clone(), phase, woken }
     }
 
     /// Resolves when the cause has come: keep serving, begin nothing long.
@@ -155,6 +166,10 @@ impl Handle {
     pub fn note(&self, text: impl Into<String>) {
         self.shared.note(text.into());
     }
+
+    fn view(&self) -> &View {
+        self.view.as_deref().unwrap_or(self.shared.view())
+    }
 }
 
 impl Future for Reached {
@@ -163,13 +178,13 @@ impl Future for Reached {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         loop {
-            if this.shared.phase() >= *this.phase {
+            if this.handle.phase() >= *this.phase {
                 return Poll::Ready(());
             }
             if this.woken.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            let again = this.shared.waiters(*this.phase).notified_owned();
+            let again = this.handle.view().waiters(*this.phase).notified_owned();
             this.woken.set(again);
         }
     }

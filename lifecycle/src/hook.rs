@@ -10,9 +10,10 @@ use tokio::runtime;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::component::{BoxFuture, Outcome, chain, end_of};
+use crate::component::{BoxFuture, Outcome};
 use crate::error::BoxError;
 use crate::report::End;
+use crate::running::{chain, end_of};
 
 pub(crate) struct Hook {
     pub(crate) name: String,

@@ -62,6 +62,7 @@
 
 mod blockers;
 mod budget;
+mod builder;
 mod clock;
 mod closing;
 mod command;
@@ -77,27 +78,32 @@ mod hook;
 mod in_flight;
 mod lifecycle;
 mod machine;
+mod order;
 mod phase;
 #[cfg(feature = "probes")]
 mod probe;
 mod readiness;
 mod record;
+mod reload;
 mod report;
 mod roster;
+mod running;
 mod shared;
 mod signal;
 mod sync;
 mod telemetry;
+mod view;
 
 pub use blockers::{Blocker, Kind, Stage};
 pub use budget::Budget;
-pub use component::{Component, Outcome, Role};
+pub use builder::Builder;
+pub use component::{Component, ComponentFn, Outcome, Role, component_fn};
 pub use control::ForcedExit;
-pub use error::{BoxError, BudgetError, ProbeError, Refused, RunError, StartError};
+pub use error::{BoxError, BudgetError, Misuse, ProbeError, Refused, RunError, StartError};
 pub use exit::{ExitPolicy, ExitReason};
 pub use handle::{Handle, Reached};
 pub use in_flight::{Gate, InFlight};
-pub use lifecycle::{Builder, Lifecycle};
+pub use lifecycle::{Lifecycle, Spawned};
 pub use phase::Phase;
 pub use readiness::ReadinessPolicy;
 pub use report::{Cause, Cut, End, Ended, Note, PhaseTime, Report};

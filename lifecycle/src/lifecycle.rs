@@ -1,6 +1,5 @@
-//! `Lifecycle`, the value that `main` holds, and its builder.
+//! `Lifecycle`, the value that `main` holds: what is registered on it, and the run.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,22 +10,18 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::budget::Budget;
-use crate::clock::Clock;
+use crate::builder::Builder;
 use crate::command::{Command, Run};
-use crate::component::{Component, Outcome, Registered, Role};
-use crate::control::{self, ForcedExit};
-use crate::coordinator::Coordinator;
+use crate::component::{Component, Outcome, Registered, Role, Tenure};
 use crate::env::Settings;
 use crate::error::{RunError, StartError};
-use crate::exit::ExitPolicy;
 use crate::handle::Handle;
 use crate::hook::Hook;
-use crate::machine::Machine;
+use crate::order::Order;
 use crate::phase::Phase;
-use crate::readiness::ReadinessPolicy;
+use crate::reload::{Reload, Reloads};
 use crate::report::Report;
 use crate::shared::Shared;
-use crate::signal::Source;
 use crate::telemetry;
 
 /// One process' way from its start to its end.
@@ -58,20 +53,29 @@ pub struct Lifecycle {
     commands: mpsc::Sender<Command>,
     components: Vec<Registered>,
     hooks: Vec<Hook>,
+    reloads: Vec<Reload>,
     settings: Settings,
     budget: Budget,
 }
 
-/// Settings for a [`Lifecycle`]; made by [`Lifecycle::builder`].
-#[derive(Clone, Debug, Default)]
-#[must_use = "a builder does nothing until built"]
-pub struct Builder {
-    settings: Settings,
-    exit_policy: ExitPolicy,
-    forced_exit: ForcedExit,
+/// A component just registered by [`Lifecycle::spawn`]: say more of it, or register the
+/// next.
+#[derive(Debug)]
+pub struct Spawned<'a> {
+    life: &'a mut Lifecycle,
 }
 
 impl Lifecycle {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        commands: mpsc::Sender<Command>,
+        settings: Settings,
+        budget: Budget,
+    ) -> Self {
+        let (components, hooks, reloads) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, commands, components, hooks, reloads, settings, budget }
+    }
+
     /// Reads the environment, catches signals and starts the control thread.
     ///
     /// The variables are `LIFECYCLE_GRACE_PERIOD` (else `TERMINATION_GRACE_PERIOD_SECONDS`,
@@ -103,13 +107,9 @@ impl Lifecycle {
     ///
     /// Components are told of the phases all at once and are waited for; one that ends
     /// before it was told to starts the shutdown.
-    pub fn spawn(&mut self, name: impl Into<String>, component: impl Component) -> &mut Self {
-        let component = Registered::new(name.into(), component);
-        if component.role == Role::Server {
-            self.shared.set_server();
-        }
-        self.components.push(component);
-        self
+    pub fn spawn(&mut self, name: impl Into<String>, component: impl Component) -> Spawned<'_> {
+        self.register(Registered::new(name.into(), Tenure::Essential, component));
+        Spawned { life: self }
     }
 
     /// Registers a close hook, run after every component has ended, the last registered
@@ -138,6 +138,35 @@ impl Lifecycle {
         F::Output: Outcome,
     {
         self.hooks.push(Hook::new(name.into(), Some(timeout), hook));
+        self
+    }
+
+    /// Registers a hook that SIGHUP runs, so that SIGHUP does not stop the process any
+    /// more: to read a configuration again, or to reopen a log.
+    ///
+    /// Several run in the order of registration. A SIGHUP that comes while they run has them
+    /// run once more afterwards; in a shutdown it does nothing. One that fails or panics is
+    /// logged (`reload.finished`, WARN) and the process goes on as it was. A process that was
+    /// started with SIGHUP ignored (`nohup`) keeps ignoring it.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # fn main() -> Result<(), lifecycle::StartError> {
+    /// let mut life = lifecycle::Lifecycle::from_env()?;
+    /// life.on_reload("limits", || async {
+    ///     let _limits = tokio::fs::read_to_string("/etc/orders/limits").await?;
+    ///     Ok::<_, std::io::Error>(())
+    /// });
+    /// # Ok(()) }
+    /// ```
+    pub fn on_reload<F, Fut>(&mut self, name: impl Into<String>, hook: F) -> &mut Self
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: Outcome,
+    {
+        self.shared.set_reloads();
+        self.reloads.push(Reload::new(name.into(), hook));
         self
     }
 
@@ -173,9 +202,10 @@ impl Lifecycle {
     /// if it has returned and the runtime does not end ([`ForcedExit`]).
     ///
     /// # Errors
-    /// [`RunError`] when two components have the same name, or when the shutdown was over
-    /// before this was called: then components and hooks are not run. Running out of time is not an
-    /// error: it is in the report.
+    /// [`RunError`] when components were registered in a way that cannot be
+    /// ([`Misuse`](crate::Misuse)), or when the shutdown was over before this was called: then
+    /// components and hooks are not run. Running out of time is not an error: it is in the
+    /// report.
     ///
     /// # Panics
     /// When called outside a tokio runtime.
@@ -183,16 +213,19 @@ impl Lifecycle {
     /// # Cancel safety
     /// Dropping the future leaves components and shutdown running; the report is lost to
     /// the caller, and still printed if the process has to be ended.
-    pub async fn run(self) -> Result<Report, RunError> {
-        let mut names = HashSet::new();
-        if let Some(twice) = self.components.iter().find(|one| !names.insert(&one.name)) {
-            return Err(RunError::Misuse { name: twice.name.clone() });
+    pub async fn run(mut self) -> Result<Report, RunError> {
+        if !self.reloads.is_empty() {
+            let reloads = Reloads::new(std::mem::take(&mut self.reloads), &self.shared);
+            self.register(Registered::new(RELOADS.to_owned(), Tenure::Optional, reloads));
         }
+        let names: Vec<_> =
+            self.components.iter().map(|one| (one.name.as_str(), &one.after[..])).collect();
+        let order = Order::new(&names).map_err(RunError::Misuse)?;
         // Not earlier: the program may set its subscriber after the first line of `main`.
         telemetry::configured(&self.budget, &self.settings);
         let (report, wait) = oneshot::channel();
         let (components, hooks) = (self.components, self.hooks);
-        let run = Run { components, hooks, on: runtime::Handle::current(), report };
+        let run = Run { components, order, hooks, on: runtime::Handle::current(), report };
         let lost = || match self.shared.phase() {
             Phase::Stopped => RunError::Ended,
             _ => RunError::ControlThreadLost,
@@ -201,115 +234,98 @@ impl Lifecycle {
         sent.map_err(|_| lost())?;
         wait.await.map_err(|_| lost())
     }
-}
 
-impl Builder {
-    /// As the environment says; [`Lifecycle::from_env`] has the variables.
+    /// Runs an admin process: as [`run`](Self::run), but the shutdown begins when `job` is
+    /// done, and that is no failure.
+    ///
+    /// The rest is the same, so that a migration stops as the service does (factor XII): a
+    /// signal tells the job to end ([`Handle::draining`]), cancels it at the hard stop and
+    /// drops it after the cancel window; other components drain and hooks run when it is
+    /// done; the report names what was cut. Exit codes: 0 when the job returned `Ok`, also
+    /// after a signal (return an error from a job that was left half done); 1 when it failed
+    /// or panicked; 3 when the deadline cut it; 128 + n when a further signal forced the stop.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use lifecycle::{Lifecycle, Report, component_fn};
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result<Report, Box<dyn std::error::Error>> {
+    ///     let life = Lifecycle::from_env()?;
+    ///     let job = component_fn(|handle| async move {
+    ///         for batch in 0..100 {
+    ///             if handle.phase() >= lifecycle::Phase::LameDuck {
+    ///                 return Err(format!("stopped before batch {batch}"));
+    ///             }
+    ///             // copy one batch in a transaction of its own
+    ///         }
+    ///         Ok(())
+    ///     });
+    ///     Ok(life.run_once("backfill", job).await?)
+    /// }
+    /// ```
     ///
     /// # Errors
-    /// [`StartError::Variable`] when a value is not understood.
-    pub fn from_env() -> Result<Self, StartError> {
-        let settings = Settings::read(|name| {
-            // What is not UTF-8 is not any of the forms; the error shows it as it reads.
-            std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
-        })?;
-        Ok(Self { settings, ..Self::default() })
-    }
-
-    /// What the platform gives between its signal and its SIGKILL. Default 10 s: Docker's
-    /// own, <https://docs.docker.com/reference/cli/docker/container/stop/>.
-    pub fn grace_period(mut self, period: Duration) -> Self {
-        self.settings.grace.period = period;
-        self.settings.grace_source = "builder";
-        self
-    }
-
-    /// How long a preStop hook takes, which Kubernetes counts into the grace. Default 0.
-    pub fn pre_stop_delay(mut self, delay: Duration) -> Self {
-        self.settings.grace.pre_stop = delay;
-        self
-    }
-
-    /// How long to keep serving after the cause. Default: a sixth of the grace, 5 s at
-    /// most. Only a process that listens has a lame duck.
-    pub fn lame_duck_period(mut self, period: Duration) -> Self {
-        self.settings.grace.lame_duck = Some(period);
-        self
-    }
-
-    /// When readiness fails in a shutdown. Default: immediately.
-    pub fn readiness(mut self, policy: ReadinessPolicy) -> Self {
-        self.settings.readiness = policy;
-        self
-    }
-
-    /// Where the probe server listens; `None` for no probe server. Default 0.0.0.0:9090.
-    pub fn probe_addr(mut self, addr: impl Into<Option<SocketAddr>>) -> Self {
-        self.settings.probe_addr = addr.into();
-        self
-    }
-
-    /// Which exit code stands for which end.
-    pub fn exit_policy(mut self, policy: ExitPolicy) -> Self {
-        self.exit_policy = policy;
-        self
-    }
-
-    /// Whether the process may be ended at its deadline. Default: yes.
-    pub fn forced_exit(mut self, forced: ForcedExit) -> Self {
-        self.forced_exit = forced;
-        self
-    }
-
-    /// Catches signals and starts the control thread, which may end the process at the
-    /// shutdown's deadline ([`ForcedExit`]): in tests use [`build_local`](Self::build_local).
-    ///
-    /// # Errors
-    /// [`StartError`] when the grace period contradicts itself or the operating system
-    /// refuses the thread or the signal handlers.
-    pub fn build(self) -> Result<Lifecycle, StartError> {
-        let (shared, machine, life, commands) = self.parts(Clock::coarse())?;
-        control::start(shared, machine, self.exit_policy, self.forced_exit, commands)
-            .map_err(StartError::ControlThread)?;
-        Ok(life)
-    }
-
-    /// For tests: the same coordinator as a task of the caller's runtime, under its clock
-    /// (paused time included), without signals, and never ending the process.
-    ///
-    /// # Errors
-    /// [`StartError::Budget`] when the grace period contradicts itself.
+    /// As [`run`](Self::run).
     ///
     /// # Panics
     /// When called outside a tokio runtime.
-    pub fn build_local(self) -> Result<Lifecycle, StartError> {
-        let (shared, machine, life, mut commands) = self.parts(Clock::tokio())?;
-        let policy = self.exit_policy;
-        drop(tokio::spawn(async move {
-            let mut coordinator = Coordinator::new(shared, machine, policy, Arc::new(|_| ()));
-            drop(Box::pin(coordinator.drive(&mut commands, &mut Source::Never)).await);
-        }));
-        Ok(life)
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run): dropping the future leaves the job running.
+    pub async fn run_once(
+        mut self,
+        name: impl Into<String>,
+        job: impl Component,
+    ) -> Result<Report, RunError> {
+        self.register(Registered::new(name.into(), Tenure::Once, job));
+        self.run().await
     }
 
-    fn parts(&self, clock: Clock) -> Result<Parts, StartError> {
-        let settings = &self.settings;
-        let budget = Budget::split(settings.grace).map_err(StartError::Budget)?;
-        let shared = Arc::new(Shared::new(clock, settings.readiness));
-        let (commands, told) = mpsc::channel(COMMANDS);
-        let life = Lifecycle {
-            shared: Arc::clone(&shared),
-            commands,
-            components: Vec::new(),
-            hooks: Vec::new(),
-            settings: settings.clone(),
-            budget,
-        };
-        Ok((shared, Machine::new(budget), life, told))
+    fn register(&mut self, component: Registered) {
+        if component.role == Role::Server {
+            self.shared.set_server();
+        }
+        self.components.push(component);
     }
 }
 
-type Parts = (Arc<Shared>, Machine, Lifecycle, mpsc::Receiver<Command>);
+impl Spawned<'_> {
+    /// Drains this component after the one of that name (call it again for more).
+    ///
+    /// It goes quiet with everybody, at the cause; but its handle says `Draining` only when
+    /// the others have ended, so that what it does is there for them until then. All have
+    /// the same deadlines: at the hard stop it is told to drain, and is cancelled when the
+    /// others have ended or its share of the cancel window has come, the later in the chain
+    /// the later. A component that is a plain future is told nothing by itself: use
+    /// [`component_fn`](crate::component_fn).
+    ///
+    /// The name may be registered later; [`run`](Lifecycle::run) refuses one that is
+    /// unknown, and circles.
+    pub fn after(self, name: impl Into<String>) -> Self {
+        self.edit(|component| component.after.push(name.into()))
+    }
+
+    /// Lets the component end before the shutdown, as long as it returns `Ok`. Default: it
+    /// is essential, and its return begins the shutdown as a failure.
+    #[allow(clippy::must_use_candidate, reason = "it may end the chain")]
+    pub fn optional(self) -> Self {
+        self.edit(|component| component.tenure = Tenure::Optional)
+    }
+
+    /// Registers the next component.
+    pub fn spawn(self, name: impl Into<String>, component: impl Component) -> Self {
+        self.life.register(Registered::new(name.into(), Tenure::Essential, component));
+        self
+    }
+
+    fn edit(self, edit: impl FnOnce(&mut Registered)) -> Self {
+        if let Some(component) = self.life.components.last_mut() {
+            edit(component);
+        }
+        self
+    }
+}
 
 impl fmt::Debug for Lifecycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -321,5 +337,5 @@ impl fmt::Debug for Lifecycle {
     }
 }
 
-/// `run` and a few probe listeners.
-const COMMANDS: usize = 8;
+/// The component that runs the reload hooks.
+const RELOADS: &str = "reload hooks";

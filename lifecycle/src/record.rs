@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::blockers::Blocker;
 use crate::budget::Budget;
 use crate::closing::EndedHook;
-use crate::component::Joined;
 use crate::phase::Phase;
 use crate::report::{Cause, Cut, Ended, Note, PhaseTime, Told};
+use crate::running::Joined;
 use crate::signal::Signal;
 use crate::telemetry;
 

@@ -39,6 +39,11 @@ pub enum Cause {
         /// The panic's message.
         message: String,
     },
+    /// What the process was started for is done ([`run_once`](crate::Lifecycle::run_once)).
+    Finished {
+        /// Its name.
+        name: String,
+    },
     /// The program asked for it.
     Requested {
         /// The words it gave.
@@ -324,6 +329,7 @@ impl fmt::Display for Cause {
             Self::ComponentPanicked { name, message } => {
                 write!(f, "component {name} panicked: {message}")
             }
+            Self::Finished { name } => write!(f, "{name} is done"),
             Self::Requested { reason } => write!(f, "requested: {reason}"),
             Self::Signal(signal) => signal.fmt(f),
         }

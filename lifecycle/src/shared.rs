@@ -3,10 +3,9 @@
 //! Not here: who decides (`machine`), who drives (`coordinator`).
 //!
 //! # Invariants
-//! 1. The phase is stored before its waiters are woken, and never goes back.
-//! 2. Only the coordinator writes phase and timeline.
+//! 1. Only the coordinator writes phase and timeline.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -16,16 +15,15 @@ use crate::blockers::{Blocker, Kind};
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::in_flight::Gate;
-use crate::phase::{Phase, PhaseCell};
+use crate::phase::Phase;
 use crate::readiness::ReadinessPolicy;
 use crate::report::{Cause, Note};
 use crate::sync::{AtomicBool, Ordering};
+use crate::view::View;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    phase: PhaseCell,
-    /// One per phase, so that nobody is woken for a phase that it does not wait for.
-    reached: [Arc<Notify>; Phase::ALL.len()],
+    view: View,
     /// The cause's time and the deadlines after it.
     timeline: Mutex<Option<Timeline>>,
     request: Mutex<Option<Cause>>,
@@ -38,6 +36,9 @@ pub(crate) struct Shared {
     listening: AtomicBool,
     /// A server is registered, started or not.
     server: AtomicBool,
+    /// Reload hooks are registered.
+    reloads: AtomicBool,
+    reload: Notify,
     notes: Mutex<Vec<Note>>,
     readiness: ReadinessPolicy,
     clock: Clock,
@@ -60,8 +61,7 @@ impl Shared {
     pub(crate) fn new(clock: Clock, readiness: ReadinessPolicy) -> Self {
         let work = Gate::new(Kind::Work, clock);
         Self {
-            phase: PhaseCell::new(),
-            reached: std::array::from_fn(|_| Arc::new(Notify::new())),
+            view: View::new(),
             timeline: Mutex::new(None),
             request: Mutex::new(None),
             requested: Notify::new(),
@@ -70,6 +70,8 @@ impl Shared {
             started: AtomicBool::new(false),
             listening: AtomicBool::new(false),
             server: AtomicBool::new(false),
+            reloads: AtomicBool::new(false),
+            reload: Notify::new(),
             notes: Mutex::new(Vec::new()),
             readiness,
             clock,
@@ -77,7 +79,7 @@ impl Shared {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        self.phase.load()
+        self.view.phase()
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
@@ -85,15 +87,11 @@ impl Shared {
             // Ordering: Relaxed, published by the phase below.
             self.started.store(true, Ordering::Relaxed);
         }
-        self.phase.advance(phase);
-        // Those who wait for a phase that was passed over are woken too.
-        for waiters in &self.reached[..=phase as usize] {
-            waiters.notify_waiters();
-        }
+        self.view.enter(phase);
     }
 
-    pub(crate) fn waiters(&self, phase: Phase) -> Arc<Notify> {
-        Arc::clone(&self.reached[phase as usize])
+    pub(crate) fn view(&self) -> &View {
+        &self.view
     }
 
     pub(crate) fn timeline(&self) -> Option<Timeline> {
@@ -212,6 +210,29 @@ impl Shared {
     pub(crate) fn has_server(&self) -> bool {
         // Ordering: Relaxed, as above.
         self.server.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_reloads(&self) {
+        // Ordering: Relaxed, a hint that publishes nothing.
+        self.reloads.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_reloads(&self) -> bool {
+        // Ordering: Relaxed, as above.
+        self.reloads.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a reload; kept until it is taken.
+    pub(crate) fn ask_to_reload(&self) {
+        self.reload.notify_one();
+    }
+
+    /// Waits until a reload was asked for.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what was asked for stays.
+    pub(crate) async fn reload_asked(&self) {
+        self.reload.notified().await;
     }
 
     pub(crate) fn note(&self, text: String) {

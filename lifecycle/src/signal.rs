@@ -4,6 +4,7 @@
 //! is done when the control thread starts, before the constructor returns.
 
 use std::fmt;
+use std::io::IsTerminal;
 
 /// A signal that begins or hastens a shutdown.
 ///
@@ -34,6 +35,11 @@ impl Signal {
             Self::Quit => 3,
             Self::Terminate => 15,
         }
+    }
+
+    /// Whether somebody has pressed Ctrl-C and waits for it.
+    pub(crate) fn is_a_persons(self) -> bool {
+        self == Self::Interrupt && std::io::stderr().is_terminal()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::blockers::{Blocker, listed};
 use crate::budget::Budget;
 use crate::env::Settings;
 use crate::phase::Phase;
-use crate::report::{Cause, Ended, Report};
+use crate::report::{Cause, End, Ended, Report};
 
 pub(crate) fn configured(budget: &Budget, settings: &Settings) {
     let probe_addr = settings.probe_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
@@ -96,10 +96,19 @@ pub(crate) fn component_ended(ended: &Ended) {
 
 pub(crate) fn hook_finished(ended: &Ended) {
     let (hook, end, took_ms) = (&ended.name, ended.end.to_string(), ms(ended.took));
-    if ended.end == crate::report::End::Finished {
+    if ended.end == End::Finished {
         tracing::info!(name: "hook.finished", target: TARGET, hook, end, took_ms, "hook.finished");
     } else {
         tracing::warn!(name: "hook.finished", target: TARGET, hook, end, took_ms, "hook.finished");
+    }
+}
+
+pub(crate) fn reload_finished(hook: &str, end: &End, took: Duration) {
+    let (end, took_ms, failed) = (end.to_string(), ms(took), *end != End::Finished);
+    if failed {
+        tracing::warn!(name: "reload.finished", target: TARGET, hook, end, took_ms, "reload.finished");
+    } else {
+        tracing::info!(name: "reload.finished", target: TARGET, hook, end, took_ms, "reload.finished");
     }
 }
 

@@ -275,7 +275,7 @@ async fn two_components_of_one_name_are_the_callers_mistake() {
     let mut life = life();
     life.spawn("a", std::future::pending::<()>()).spawn("a", std::future::pending::<()>());
     let error = life.run().await.expect_err("refused");
-    assert_eq!(format!("{error:?}"), "two components are named \"a\"");
+    assert!(format!("{error:?}").ends_with("two components are named \"a\""), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]

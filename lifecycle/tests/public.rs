@@ -5,8 +5,9 @@ use std::fmt::Debug;
 
 use lifecycle::{
     Blocker, Budget, BudgetError, Builder, Cause, Cut, End, Ended, ExitPolicy, ExitReason,
-    ForcedExit, Gate, Handle, InFlight, Kind, Lifecycle, Note, Phase, PhaseTime, ProbeError,
-    Reached, ReadinessPolicy, Refused, Report, Role, RunError, Signal, Stage, StartError,
+    ForcedExit, Gate, Handle, InFlight, Kind, Lifecycle, Misuse, Note, Phase, PhaseTime,
+    ProbeError, Reached, ReadinessPolicy, Refused, Report, Role, RunError, Signal, Stage,
+    StartError,
 };
 
 fn shared<T: Send + Sync + Debug>() {}
@@ -28,6 +29,7 @@ fn public_types_are_send_sync_and_debug() {
     shared::<Handle>();
     shared::<InFlight>();
     shared::<Kind>();
+    shared::<Misuse>();
     shared::<Note>();
     shared::<Phase>();
     shared::<PhaseTime>();
@@ -44,4 +46,6 @@ fn public_types_are_send_sync_and_debug() {
     // It holds the futures of hooks, which need not be `Sync`.
     fn sent<T: Send + Debug>() {}
     sent::<Lifecycle>();
+    sent::<lifecycle::Spawned<'_>>();
+    sent::<lifecycle::ComponentFn<fn()>>();
 }

@@ -1,0 +1,218 @@
+//! The components that run: started together, told of the phases in their order, joined.
+//!
+//! Not here: the order itself (`order`), when anything is due (`coordinator`, `closing`).
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+
+use crate::blockers::{Blocker, Kind, Stage};
+use crate::component::{Registered, Role, Tenure};
+use crate::error::BoxError;
+use crate::handle::Handle;
+use crate::order::{Order, Progress};
+use crate::phase::Phase;
+use crate::report::{Cause, End};
+use crate::shared::Shared;
+use crate::view::View;
+
+/// The components that have been started and not been joined.
+#[derive(Debug, Default)]
+pub(crate) struct Running {
+    tasks: JoinSet<Result<(), BoxError>>,
+    members: Vec<Member>,
+    order: Order,
+    /// By their positions in the order.
+    ended: Vec<bool>,
+    /// When the hard stop came, since the cause.
+    cancelling_at: Option<Duration>,
+    /// When the next of them sees another phase by time alone, since the cause.
+    changes_at: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Member {
+    id: Id,
+    position: usize,
+    name: String,
+    role: Role,
+    tenure: Tenure,
+    since_ms: u64,
+    abort: AbortHandle,
+    /// Its own, if it drains after others.
+    view: Option<Arc<View>>,
+}
+
+/// A component that was joined.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    tenure: Tenure,
+    pub(crate) since_ms: u64,
+    pub(crate) end: End,
+}
+
+impl Running {
+    /// Starts all of them; nothing runs before.
+    pub(crate) fn start(
+        &mut self,
+        components: Vec<Registered>,
+        order: Order,
+        shared: &Arc<Shared>,
+        on: &runtime::Handle,
+    ) {
+        debug_assert!(self.members.is_empty(), "started once");
+        self.ended = vec![false; components.len()];
+        self.order = order;
+        for (position, component) in components.into_iter().enumerate() {
+            let Registered { name, role, tenure, start, .. } = component;
+            let view = self.order.waits(position).then(|| Arc::new(View::new()));
+            let handle = match &view {
+                Some(view) => Handle::seeing(Arc::clone(shared), Arc::clone(view)),
+                None => Handle::new(Arc::clone(shared)),
+            };
+            // The future is made on its own runtime: making it may already need one.
+            let task = async move { start(handle).await };
+            let abort = self.tasks.spawn_on(task, on);
+            let (id, since_ms) = (abort.id(), shared.clock().now_ms());
+            self.members.push(Member { id, position, name, role, tenure, since_ms, abort, view });
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub(crate) fn serves(&self) -> bool {
+        self.members.iter().any(|member| member.role == Role::Server)
+    }
+
+    /// The next component to end; `None` when all have.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: an end that is not returned is returned by the next call.
+    pub(crate) async fn next(&mut self) -> Option<Joined> {
+        let (id, end) = match self.tasks.join_next_with_id().await? {
+            Ok((id, Ok(()))) => (id, End::Finished),
+            Ok((id, Err(error))) => (id, End::Failed(chain(&*error))),
+            Err(error) => (error.id(), end_of(error)),
+        };
+        let at = self.members.iter().position(|member| member.id == id)?;
+        let member = self.members.swap_remove(at);
+        self.ended[member.position] = true;
+        Some(member.joined(end))
+    }
+
+    /// Shows the phase to those that have a view of their own, each in its turn.
+    ///
+    /// `at` and `cancel_ends` are since the cause.
+    pub(crate) fn follow(&mut self, phase: Phase, at: Duration, cancel_ends: Duration) {
+        if phase == Phase::Cancelling {
+            self.cancelling_at.get_or_insert(at);
+        }
+        let cancel = self.cancelling_at.map(|began| (began, cancel_ends));
+        let progress = Progress { phase, at, cancel };
+        self.changes_at = None;
+        for member in &self.members {
+            let Some(view) = &member.view else { continue };
+            let seen = self.order.seen(member.position, &self.ended, progress);
+            if seen.phase > view.phase() {
+                view.enter(seen.phase);
+            }
+            self.changes_at = [self.changes_at, seen.changes_at].into_iter().flatten().min();
+        }
+    }
+
+    /// When [`follow`](Self::follow) has something to show by time alone, since the cause.
+    pub(crate) fn changes_at(&self) -> Option<Duration> {
+        self.changes_at
+    }
+
+    /// Aborts those of that kind: tasks at the hard stop's end, the rest a little later.
+    pub(crate) fn abort(&self, which: impl Fn(Role) -> bool) {
+        for member in self.members.iter().filter(|member| which(member.role)) {
+            member.abort.abort();
+        }
+    }
+
+    /// Those that are themselves what the drain waits for.
+    pub(crate) fn blockers(&self, now_ms: u64) -> Vec<Blocker> {
+        let tasks = self.members.iter().filter(|member| member.role == Role::Task);
+        tasks.map(|member| member.blocker(now_ms)).collect()
+    }
+
+    /// Gives up on those that are left.
+    pub(crate) fn give_up(&mut self) -> Vec<Joined> {
+        self.tasks.detach_all();
+        self.members.drain(..).map(|member| member.joined(End::NotJoined)).collect()
+    }
+}
+
+impl Member {
+    fn joined(self, end: End) -> Joined {
+        Joined {
+            name: self.name,
+            role: self.role,
+            tenure: self.tenure,
+            since_ms: self.since_ms,
+            end,
+        }
+    }
+
+    fn blocker(&self, now_ms: u64) -> Blocker {
+        Blocker {
+            kind: Kind::Component,
+            name: self.name.clone(),
+            age: Duration::from_millis(now_ms.saturating_sub(self.since_ms)),
+            stage: Stage::Working,
+        }
+    }
+}
+
+impl Joined {
+    /// The cause that this end is, when nothing had asked for it; none when it may end.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        let name = self.name.clone();
+        Some(match (&self.end, self.tenure) {
+            (End::Failed(error), _) => Cause::ComponentFailed { name, error: error.clone() },
+            (End::Panicked(message), _) => {
+                Cause::ComponentPanicked { name, message: message.clone() }
+            }
+            (_, Tenure::Essential) => Cause::ComponentEnded { name },
+            (_, Tenure::Once) => Cause::Finished { name },
+            (_, Tenure::Optional) => return None,
+        })
+    }
+}
+
+/// How a task ended that did not return.
+pub(crate) fn end_of(error: JoinError) -> End {
+    match error.try_into_panic() {
+        Ok(payload) => End::Panicked(message_of(&*payload)),
+        Err(_aborted) => End::Aborted,
+    }
+}
+
+/// An error with its sources, on one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+    impl fmt::Display for Chain<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            crate::error::with_sources(self.0, f)
+        }
+    }
+    Chain(error).to_string()
+}
+
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|message| (*message).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
