@@ -57,7 +57,7 @@ pub(crate) fn start(
                 return;
             }
         };
-        let last_resort = LastResort::new(forced);
+        let last_resort = LastResort::new(forced, Arc::clone(&shared));
         let begun = {
             let last_resort = Arc::clone(&last_resort);
             Arc::new(move |timeline: Timeline| last_resort.arm(timeline))
@@ -110,6 +110,7 @@ async fn live(
                 signal = coordinator.one_more_signal(signals) => {
                     let code = coordinator.policy().code(ExitReason::Forced(signal));
                     report.print_once();
+                    last_resort.shared.kill_children();
                     exit(code);
                 }
                 () = sleep_until(exit_by) => report,
@@ -119,6 +120,7 @@ async fn live(
     };
     if forced == ForcedExit::AtDeadline {
         report.print_once();
+        last_resort.shared.kill_children();
         exit(report.exit_code());
     }
 }
@@ -138,15 +140,16 @@ fn install() -> io::Result<Source> {
 #[derive(Debug)]
 struct LastResort {
     forced: ForcedExit,
+    shared: Arc<Shared>,
     at: Mutex<Option<Instant>>,
     thread: OnceLock<Thread>,
     code: OnceLock<u8>,
 }
 
 impl LastResort {
-    fn new(forced: ForcedExit) -> Arc<Self> {
+    fn new(forced: ForcedExit, shared: Arc<Shared>) -> Arc<Self> {
         let (at, thread, code) = (Mutex::new(None), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { forced, at, thread, code })
+        Arc::new(Self { forced, shared, at, thread, code })
     }
 
     /// Sets or moves the moment.
@@ -192,6 +195,7 @@ impl LastResort {
     /// Ends the process. Nothing is printed: a blocked stderr may be why we are here. Nor
     /// is it left to `exit` alone, which flushes stdout and runs handlers that can block.
     fn end(&self) -> ! {
+        self.shared.kill_children();
         let killer = thread::Builder::new().name("lifecycle-kill".to_owned()).spawn(|| {
             thread::park_timeout(EXIT_TAKES_MOST);
             kill();

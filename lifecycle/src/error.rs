@@ -129,6 +129,30 @@ pub enum RunError {
     Misuse(#[source] Misuse),
 }
 
+/// How a [`ChildProcess`](crate::ChildProcess) failed.
+#[cfg(all(unix, feature = "process"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "process")))]
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum ChildError {
+    /// It ended with that status.
+    #[error("{program} ended: {status}")]
+    Ended {
+        /// The program.
+        program: String,
+        /// Its status.
+        status: std::process::ExitStatus,
+    },
+    /// It could not be started.
+    #[error("cannot start {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
 /// A mistake in how components were registered.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -196,6 +220,13 @@ impl fmt::Debug for ProbeError {
 }
 
 impl fmt::Debug for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_sources(self, f)
+    }
+}
+
+#[cfg(all(unix, feature = "process"))]
+impl fmt::Debug for ChildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         with_sources(self, f)
     }

@@ -167,6 +167,11 @@ impl Handle {
         self.shared.note(text.into());
     }
 
+    #[cfg(all(unix, feature = "process"))]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     fn view(&self) -> &View {
         self.view.as_deref().unwrap_or(self.shared.view())
     }

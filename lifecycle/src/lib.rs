@@ -63,6 +63,8 @@
 mod blockers;
 mod budget;
 mod builder;
+#[cfg(all(unix, feature = "process"))]
+mod child;
 mod clock;
 mod closing;
 mod command;
@@ -97,8 +99,13 @@ mod view;
 pub use blockers::{Blocker, Kind, Stage};
 pub use budget::Budget;
 pub use builder::Builder;
+#[cfg(all(unix, feature = "process"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "process")))]
+pub use child::ChildProcess;
 pub use component::{Component, ComponentFn, Outcome, Role, component_fn};
 pub use control::ForcedExit;
+#[cfg(all(unix, feature = "process"))]
+pub use error::ChildError;
 pub use error::{BoxError, BudgetError, Misuse, ProbeError, Refused, RunError, StartError};
 pub use exit::{ExitPolicy, ExitReason};
 pub use handle::{Handle, Reached};

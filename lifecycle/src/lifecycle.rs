@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,7 +181,9 @@ impl Lifecycle {
     /// # Cancel safety
     /// Dropped before it returns, the server may or may not have been started.
     #[cfg(feature = "probes")]
-    pub async fn serve_probes(&mut self) -> Result<Option<SocketAddr>, crate::ProbeError> {
+    pub async fn serve_probes(
+        &mut self,
+    ) -> Result<Option<std::net::SocketAddr>, crate::ProbeError> {
         let Some(addr) = self.settings.probe_addr else {
             return Ok(None);
         };

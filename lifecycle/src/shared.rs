@@ -39,6 +39,9 @@ pub(crate) struct Shared {
     /// Reload hooks are registered.
     reloads: AtomicBool,
     reload: Notify,
+    /// Process groups of children that have not been waited for.
+    #[cfg(all(unix, feature = "process"))]
+    children: Mutex<Vec<rustix::process::Pid>>,
     notes: Mutex<Vec<Note>>,
     readiness: ReadinessPolicy,
     clock: Clock,
@@ -72,6 +75,8 @@ impl Shared {
             server: AtomicBool::new(false),
             reloads: AtomicBool::new(false),
             reload: Notify::new(),
+            #[cfg(all(unix, feature = "process"))]
+            children: Mutex::new(Vec::new()),
             notes: Mutex::new(Vec::new()),
             readiness,
             clock,
@@ -233,6 +238,22 @@ impl Shared {
     /// Cancel safe: what was asked for stays.
     pub(crate) async fn reload_asked(&self) {
         self.reload.notified().await;
+    }
+
+    #[cfg(all(unix, feature = "process"))]
+    pub(crate) fn add_child(&self, group: rustix::process::Pid) {
+        locked(&self.children).push(group);
+    }
+
+    #[cfg(all(unix, feature = "process"))]
+    pub(crate) fn remove_child(&self, group: rustix::process::Pid) {
+        locked(&self.children).retain(|other| *other != group);
+    }
+
+    /// Before this process is ended from outside of its runtime: its children would live on.
+    pub(crate) fn kill_children(&self) {
+        #[cfg(all(unix, feature = "process"))]
+        locked(&self.children).iter().copied().for_each(crate::child::kill);
     }
 
     pub(crate) fn note(&self, text: String) {

@@ -3,64 +3,15 @@
 #![cfg(all(unix, feature = "signal", not(lifecycle_loom)))]
 #![allow(clippy::print_stdout, reason = "the child tells its parent")]
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+mod parts;
+
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lifecycle::Lifecycle;
+use parts::{Ended, part, part_by, plays, signal, stay, wait};
 use tokio::time::Instant;
-
-/// Starts the part of that name and waits until it says `ready`.
-fn part(name: &str) -> Child {
-    part_by(name, Command::new(std::env::current_exe().expect("a path")))
-}
-
-fn part_by(name: &str, mut command: Command) -> Child {
-    let mut child = command
-        .args(["--exact", "--nocapture", name])
-        .env("LIFECYCLE_TEST_PART", name)
-        .stdout(Stdio::piped())
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped"));
-    let mut line = String::new();
-    while !line.contains("ready") {
-        line.clear();
-        assert!(lines.read_line(&mut line).expect("text") > 0, "{name} ended before it was ready");
-    }
-    child
-}
-
-/// Whether this process is the child that plays this part.
-fn plays(name: &str) -> bool {
-    std::env::var("LIFECYCLE_TEST_PART").is_ok_and(|part| part == name)
-}
-
-/// Says ready, then blocks this thread until the parent goes away.
-fn stay() {
-    println!("ready");
-    std::io::stdin().read_to_end(&mut Vec::new()).expect("a pipe");
-}
-
-fn terminate(mut child: Child, limit: Duration) -> (ExitStatus, Duration) {
-    let told = Instant::now();
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
-    // The parent's end of stdin stays open meanwhile, so the child cannot leave by it.
-    let _stdin = child.stdin.take();
-    loop {
-        if let Some(status) = child.try_wait().expect("our child") {
-            return (status, told.elapsed());
-        }
-        if told.elapsed() > limit {
-            child.kill().expect("our child");
-            panic!("still there after {limit:?}");
-        }
-        std::thread::yield_now();
-    }
-}
 
 #[test]
 fn part_drops_its_lifecycle() {
@@ -72,7 +23,8 @@ fn part_drops_its_lifecycle() {
 
 #[test]
 fn a_lifecycle_dropped_without_run_leaves_signals_their_effect() {
-    let (status, took) = terminate(part("part_drops_its_lifecycle"), Duration::from_secs(5));
+    let Ended { status, took, .. } =
+        part("part_drops_its_lifecycle").terminate(Duration::from_secs(5));
     assert_eq!(status.code(), Some(143), "{status:?}");
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
@@ -84,14 +36,9 @@ fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
     shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
     shell.arg(std::env::current_exe().expect("a path"));
     let mut child = part_by("part_drops_its_lifecycle", shell);
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill").success());
-    let until = Instant::now() + Duration::from_millis(300);
-    while Instant::now() < until {
-        assert_eq!(child.try_wait().expect("our child"), None);
-        std::thread::yield_now();
-    }
-    let (status, _) = terminate(child, Duration::from_secs(5));
+    child.signal("HUP");
+    child.lives_on(Duration::from_millis(300));
+    let Ended { status, .. } = child.terminate(Duration::from_secs(5));
     assert_eq!(status.code(), Some(143), "{status:?}");
 }
 
@@ -110,12 +57,8 @@ fn part_drops_it_and_asks_for_a_stop() {
 #[test]
 fn a_dropped_lifecycle_does_not_end_the_process_by_itself() {
     let mut child = part("part_drops_it_and_asks_for_a_stop");
-    let until = Instant::now() + Duration::from_millis(1_500);
-    while Instant::now() < until {
-        assert_eq!(child.try_wait().expect("our child"), None, "ended by the last resort");
-        std::thread::yield_now();
-    }
-    let (status, _) = terminate(child, Duration::from_secs(5));
+    child.lives_on(Duration::from_millis(1_500)); // the last resort would be at 0.85 s
+    let Ended { status, .. } = child.terminate(Duration::from_secs(5));
     assert_eq!(status.code(), Some(143), "{status:?}");
 }
 
@@ -160,7 +103,8 @@ fn an_exit_that_blocks_is_followed_by_a_kill_before_the_grace_is_over() {
         assert_eq!(child.try_wait().expect("our child"), None);
         std::thread::yield_now();
     }
-    let (status, took) = terminate(child, Duration::from_secs(5));
+    signal(&child, "TERM");
+    let (status, took) = wait(&mut child, Duration::from_secs(5));
     use std::os::unix::process::ExitStatusExt;
     assert_eq!(status.signal(), Some(9), "{status:?}");
     assert!(took < Duration::from_secs(2), "{took:?}");
@@ -177,7 +121,8 @@ fn part_never_reaches_run() {
 
 #[test]
 fn a_start_that_never_ends_is_ended_at_the_deadline_and_counts_as_cut() {
-    let (status, took) = terminate(part("part_never_reaches_run"), Duration::from_secs(5));
+    let Ended { status, took, .. } =
+        part("part_never_reaches_run").terminate(Duration::from_secs(5));
     assert_eq!(status.code(), Some(3), "{status:?}");
     assert!(took > Duration::from_secs(1) && took < Duration::from_secs(2), "{took:?}");
 }

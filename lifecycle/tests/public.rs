@@ -43,6 +43,10 @@ fn public_types_are_send_sync_and_debug() {
     shared::<Signal>();
     shared::<Stage>();
     shared::<StartError>();
+    #[cfg(feature = "process")]
+    shared::<lifecycle::ChildProcess>();
+    #[cfg(feature = "process")]
+    shared::<lifecycle::ChildError>();
     // It holds the futures of hooks, which need not be `Sync`.
     fn sent<T: Send + Debug>() {}
     sent::<Lifecycle>();
