@@ -44,6 +44,7 @@ fn part_reloads() {
         life.spawn("service", async move {
             println!("ready");
             handle.draining().await;
+            // Sleeps: the work that is left for the drain.
             tokio::time::sleep(Duration::from_millis(500)).await;
         });
         run(life);
