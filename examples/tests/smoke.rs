@@ -30,11 +30,13 @@ async fn ask(process: &Process, request: &str) -> String {
     answer
 }
 
-async fn stop(mut process: Process) {
+async fn stop(mut process: Process) -> String {
     process.signal(Signal::Term).unwrap();
     let exit = process.wait(Duration::from_secs(6)).await.expect("ends before its grace");
     assert_eq!(exit.ended, Ended::Code(0), "{}", process.tail());
-    assert!(process.tail().contains("shutdown: SIGTERM"), "the report: {}", process.tail());
+    let tail = process.tail();
+    assert!(tail.contains("shutdown: SIGTERM"), "the report: {tail}");
+    tail
 }
 
 /// From the first `use` on, the two are one text.
@@ -53,7 +55,7 @@ async fn axum() {
     let process = process.unwrap();
     let answer = ask(&process, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(answer.ends_with("hello\n"), "{answer}");
-    stop(process).await;
+    drop(stop(process).await);
 }
 
 #[tokio::test]
@@ -65,6 +67,20 @@ async fn hyper() {
         let verdict = by_name(name).unwrap().run(&subject).await;
         assert!(verdict.passed(), "{verdict}");
     }
+}
+
+#[tokio::test]
+async fn admin() {
+    let admin = env!("CARGO_BIN_EXE_05_admin");
+    let done = Process::start(&subject(admin).arg("2"), Setting::Plain).await;
+    let mut done = done.unwrap();
+    let exit = done.wait(LIMIT).await.expect("ends by itself");
+    assert_eq!(exit.ended, Ended::Code(0), "{}", done.tail());
+    assert!(done.tail().contains("shutdown: backfill is done"), "{}", done.tail());
+    let stopped = Process::start(&subject(admin).arg("100000"), Setting::Plain).await;
+    let stopped = stopped.unwrap();
+    let report = stop(stopped).await;
+    assert!(report.contains("of 100000 batches done; go on from"), "{report}");
 }
 
 #[tokio::test]

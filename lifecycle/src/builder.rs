@@ -101,7 +101,8 @@ impl Builder {
     }
 
     /// For tests: the same coordinator as a task of the caller's runtime, under its clock
-    /// (paused time included), without signals, and never ending the process.
+    /// (paused time included), without signals, and never ending the process. The feature
+    /// `test-kit` has signals for it, and more.
     ///
     /// # Errors
     /// [`StartError::Budget`] when the grace period contradicts itself.
@@ -109,13 +110,23 @@ impl Builder {
     /// # Panics
     /// When called outside a tokio runtime.
     pub fn build_local(self) -> Result<Lifecycle, StartError> {
+        self.build_hearing(Source::Never)
+    }
+
+    /// As [`build_local`](Self::build_local), with signals from there.
+    pub(crate) fn build_hearing(self, mut signals: Source) -> Result<Lifecycle, StartError> {
         let (shared, machine, life, mut commands) = self.parts(Clock::tokio())?;
         let policy = self.exit_policy;
         drop(tokio::spawn(async move {
             let mut coordinator = Coordinator::new(shared, machine, policy, Arc::new(|_| ()));
-            drop(Box::pin(coordinator.drive(&mut commands, &mut Source::Never)).await);
+            drop(Box::pin(coordinator.drive(&mut commands, &mut signals)).await);
         }));
         Ok(life)
+    }
+
+    #[cfg(feature = "test-kit")]
+    pub(crate) fn grace(&self) -> Duration {
+        self.settings.grace.period
     }
 
     fn parts(&self, clock: Clock) -> Result<Parts, StartError> {

@@ -32,6 +32,16 @@ pub(crate) struct EndedHook {
     pub(crate) took: Duration,
 }
 
+/// What became of components that did not end by themselves.
+#[derive(Debug)]
+pub(crate) enum Overdue {
+    Nothing,
+    /// These were told to be dropped.
+    Aborted(Vec<Blocker>),
+    /// Not even that has ended these.
+    GivenUp(Vec<Joined>),
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Joining {
     abort_at: Instant,
@@ -59,17 +69,19 @@ impl Closing {
         Some(if joining.aborted { joining.give_up_at } else { joining.abort_at })
     }
 
-    /// Does what is due with the components that are left; those it gave up.
-    pub(crate) fn on_time(&mut self, running: &mut Running) -> Vec<Joined> {
+    /// Does what is due with the components that are left.
+    pub(crate) fn on_time(&mut self, running: &mut Running, now_ms: u64) -> Overdue {
         let now = Instant::now();
         match &mut self.joining {
-            Some(joining) if now >= joining.give_up_at => running.give_up(),
-            Some(joining) if now >= joining.abort_at => {
+            Some(joining) if now >= joining.give_up_at => Overdue::GivenUp(running.give_up()),
+            Some(joining) if now >= joining.abort_at && !joining.aborted => {
                 joining.aborted = true;
+                // Tasks were dropped and named before; these were to end by themselves.
+                let late = running.blockers(now_ms, |role| role != Role::Task);
                 running.abort(|_| true);
-                Vec::new()
+                Overdue::Aborted(late)
             }
-            _ => Vec::new(),
+            _ => Overdue::Nothing,
         }
     }
 

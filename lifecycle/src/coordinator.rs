@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::blockers::{Blocker, Kind, Stage};
-use crate::closing::Closing;
+use crate::closing::{Closing, Overdue};
 use crate::command::{Command, Run};
 use crate::component::Role;
 use crate::exit::ExitPolicy;
@@ -23,7 +23,7 @@ use crate::record::Record;
 use crate::report::{Cause, End, Report};
 use crate::running::{Joined, Running};
 use crate::shared::{Shared, Timeline};
-use crate::signal::{Signal, Source};
+use crate::signal::{By, Heard, Signal, Source};
 
 pub(crate) struct Coordinator {
     shared: Arc<Shared>,
@@ -101,7 +101,7 @@ impl Coordinator {
             let wake_at = self.wake_at();
             let finish = tokio::select! {
                 biased;
-                signal = signals.next() => self.on_signal(signal),
+                heard = signals.next() => self.on_signal(heard),
                 cause = self.shared.requested(), if !shutting_down => {
                     self.begin(cause);
                     None
@@ -155,8 +155,8 @@ impl Coordinator {
     /// Cancel safe.
     pub(crate) async fn one_more_signal(&mut self, signals: &mut Source) -> Signal {
         loop {
-            let signal = signals.next().await;
-            if let Some(signal) = self.on_signal(signal) {
+            let heard = signals.next().await;
+            if let Some(signal) = self.on_signal(heard) {
                 return signal;
             }
         }
@@ -187,7 +187,8 @@ impl Coordinator {
         self.take(Event::Started);
     }
 
-    fn on_signal(&mut self, signal: Signal) -> Option<Signal> {
+    fn on_signal(&mut self, heard: Heard) -> Option<Signal> {
+        let signal = heard.signal;
         if signal == Signal::Hangup && self.shared.has_reloads() {
             // In a shutdown there is nothing left to reload for.
             if !self.machine.phase().is_shutting_down() {
@@ -195,7 +196,7 @@ impl Coordinator {
             }
             return None;
         }
-        let lame_duck = if signal.is_a_persons() { LameDuck::Skip } else { self.lame_duck() };
+        let lame_duck = if heard.by == By::Person { LameDuck::Skip } else { self.lame_duck() };
         self.record.cause(Cause::Signal(signal));
         self.take(Event::Signalled(signal, lame_duck))
     }
@@ -232,8 +233,13 @@ impl Coordinator {
 
     /// What is due at this moment: a phase's end, the components' last moment, words.
     fn on_time(&mut self) -> Option<Signal> {
-        for joined in self.closing.on_time(&mut self.running) {
-            self.note_end(joined);
+        let now_ms = self.shared.clock().now_ms();
+        match self.closing.on_time(&mut self.running, now_ms) {
+            Overdue::Nothing => {}
+            Overdue::Aborted(late) => {
+                self.record.cut(Phase::Closing, self.shared.since_cause(), late);
+            }
+            Overdue::GivenUp(left) => left.into_iter().for_each(|joined| self.note_end(joined)),
         }
         let finish = self.take(Event::Tick);
         self.follow();
@@ -363,7 +369,7 @@ impl Coordinator {
     fn blockers(&self) -> Vec<Blocker> {
         let now_ms = self.shared.clock().now_ms();
         let mut blockers = self.shared.blockers();
-        blockers.extend(self.running.blockers(now_ms));
+        blockers.extend(self.running.blockers(now_ms, |role| role == Role::Task));
         blockers.extend(self.closing.blocker());
         if self.on.is_none() {
             let age = Duration::from_millis(now_ms);

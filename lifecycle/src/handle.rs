@@ -167,7 +167,7 @@ impl Handle {
         self.shared.note(text.into());
     }
 
-    #[cfg(all(unix, feature = "process"))]
+    #[cfg(any(all(unix, feature = "process"), feature = "test-kit"))]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

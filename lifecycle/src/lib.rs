@@ -94,6 +94,9 @@ mod shared;
 mod signal;
 mod sync;
 mod telemetry;
+#[cfg(feature = "test-kit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-kit")))]
+pub mod test_kit;
 mod view;
 
 pub use blockers::{Blocker, Kind, Stage};

@@ -153,7 +153,7 @@ impl Lifecycle {
     /// # fn main() -> Result<(), lifecycle::StartError> {
     /// let mut life = lifecycle::Lifecycle::from_env()?;
     /// life.on_reload("limits", || async {
-    ///     let _limits = tokio::fs::read_to_string("/etc/orders/limits").await?;
+    ///     let _limits = std::fs::read_to_string("/etc/orders/limits")?;
     ///     Ok::<_, std::io::Error>(())
     /// });
     /// # Ok(()) }

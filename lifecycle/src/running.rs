@@ -140,10 +140,10 @@ impl Running {
         }
     }
 
-    /// Those that are themselves what the drain waits for.
-    pub(crate) fn blockers(&self, now_ms: u64) -> Vec<Blocker> {
-        let tasks = self.members.iter().filter(|member| member.role == Role::Task);
-        tasks.map(|member| member.blocker(now_ms)).collect()
+    /// Those of that kind, as what is being waited for.
+    pub(crate) fn blockers(&self, now_ms: u64, which: impl Fn(Role) -> bool) -> Vec<Blocker> {
+        let members = self.members.iter().filter(|member| which(member.role));
+        members.map(|member| member.blocker(now_ms)).collect()
     }
 
     /// Gives up on those that are left.

@@ -4,6 +4,7 @@
 //! is done when the control thread starts, before the constructor returns.
 
 use std::fmt;
+#[cfg(all(unix, feature = "signal"))]
 use std::io::IsTerminal;
 
 /// A signal that begins or hastens a shutdown.
@@ -36,11 +37,6 @@ impl Signal {
             Self::Terminate => 15,
         }
     }
-
-    /// Whether somebody has pressed Ctrl-C and waits for it.
-    pub(crate) fn is_a_persons(self) -> bool {
-        self == Self::Interrupt && std::io::stderr().is_terminal()
-    }
 }
 
 impl fmt::Display for Signal {
@@ -54,11 +50,29 @@ impl fmt::Display for Signal {
     }
 }
 
+/// A signal as it was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub(crate) signal: Signal,
+    pub(crate) by: By,
+}
+
+/// Who has sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Somebody who has pressed Ctrl-C and waits for it.
+    Person,
+    Platform,
+}
+
 /// Where the coordinator's signals come from.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// Nowhere: a lifecycle inside a test, or a build without the feature `signal`.
     Never,
+    /// A test.
+    #[cfg(feature = "test-kit")]
+    Virtual(tokio::sync::mpsc::Receiver<Heard>),
     /// The operating system.
     #[cfg(all(unix, feature = "signal"))]
     System(system::Caught),
@@ -69,11 +83,20 @@ impl Source {
     ///
     /// # Cancel safety
     /// Cancel safe: a signal that is not returned is kept for the next call.
-    pub(crate) async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Heard {
         match self {
             Self::Never => std::future::pending().await,
+            #[cfg(feature = "test-kit")]
+            Self::Virtual(heard) => match heard.recv().await {
+                Some(heard) => heard,
+                None => std::future::pending().await,
+            },
             #[cfg(all(unix, feature = "signal"))]
-            Self::System(caught) => caught.next().await,
+            Self::System(caught) => {
+                let signal = caught.next().await;
+                let pressed = signal == Signal::Interrupt && std::io::stderr().is_terminal();
+                Heard { signal, by: if pressed { By::Person } else { By::Platform } }
+            }
         }
     }
 }
