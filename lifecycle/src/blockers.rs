@@ -72,6 +72,16 @@ impl Kind {
 }
 
 impl Stage {
+    /// The name used in logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Working => "working",
+            Self::Sending => "sending",
+            Self::Upgraded => "upgraded",
+        }
+    }
+
     pub(crate) fn from_number(number: u8) -> Self {
         match number {
             0 => Self::Working,

@@ -7,9 +7,11 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::error::BoxError;
 use crate::handle::Handle;
+use crate::health::Heart;
 
 /// A part of the process that runs until it is told to stop.
 ///
@@ -161,6 +163,7 @@ pub(crate) struct Registered {
     pub(crate) tenure: Tenure,
     /// The names of those that it drains after.
     pub(crate) after: Vec<String>,
+    pub(crate) heart: Option<Arc<Heart>>,
     pub(crate) start: Box<dyn FnOnce(Handle) -> BoxFuture + Send>,
 }
 
@@ -168,7 +171,7 @@ impl Registered {
     pub(crate) fn new(name: String, tenure: Tenure, component: impl Component) -> Self {
         let role = component.role();
         let start = Box::new(move |handle| -> BoxFuture { Box::pin(component.run(handle)) });
-        Self { name, role, tenure, after: Vec::new(), start }
+        Self { name, role, tenure, after: Vec::new(), heart: None, start }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::blockers::{Blocker, Kind};
 use crate::error::Refused;
+use crate::health::{CheckStatus, Heart};
 use crate::in_flight::{Gate, InFlight};
 use crate::phase::Phase;
 use crate::report::Cause;
@@ -46,6 +47,8 @@ pub struct Handle {
     shared: Arc<Shared>,
     /// What a component sees that drains after others; else the process' own phase.
     view: Option<Arc<View>>,
+    /// Of a component with a limit.
+    heart: Option<Arc<Heart>>,
 }
 
 pin_project_lite::pin_project! {
@@ -64,12 +67,17 @@ pin_project_lite::pin_project! {
 
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, view: None }
+        Self { shared, view: None, heart: None }
     }
 
-    /// The handle of a component that drains after others.
-    pub(crate) fn seeing(shared: Arc<Shared>, view: Arc<View>) -> Self {
-        Self { shared, view: Some(view) }
+    /// The handle of one component: with a view if it drains after others, and a heart if it
+    /// has a limit.
+    pub(crate) fn of(
+        shared: Arc<Shared>,
+        view: Option<Arc<View>>,
+        heart: Option<Arc<Heart>>,
+    ) -> Self {
+        Self { shared, view, heart }
     }
 
     /// The phase now. One atomic load.
@@ -161,13 +169,42 @@ impl Handle {
         self.shared.blockers()
     }
 
+    /// Says that the component of this handle still moves
+    /// ([`heartbeat`](crate::Spawned::heartbeat)); any other handle's says nothing. Two
+    /// relaxed atomic operations.
+    pub fn beat(&self) {
+        if let Some(heart) = &self.heart {
+            heart.beat(self.shared.clock().now_ms());
+        }
+    }
+
+    /// Says that the start is over, where [`Lifecycle::warm_up`](crate::Lifecycle::warm_up)
+    /// has put it off. Calling it again, or without that, does nothing.
+    pub fn startup_done(&self) {
+        self.shared.health().startup_done();
+    }
+
+    /// Every health check as it stands, in the order of registration.
+    #[must_use]
+    pub fn checks(&self) -> Vec<CheckStatus> {
+        self.shared.health().statuses(self.shared.clock().now_ms())
+    }
+
     /// Puts a line into the report: what people will want to know of this shutdown. At
     /// most 100 are kept.
     pub fn note(&self, text: impl Into<String>) {
         self.shared.note(text.into());
     }
 
-    #[cfg(any(all(unix, feature = "process"), feature = "test-kit"))]
+    /// The probes as a tower service, to be mounted in a router of yours.
+    #[cfg(feature = "probes")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "probes")))]
+    #[must_use]
+    pub fn probes(&self) -> crate::Probes {
+        crate::Probes::new(Self::new(Arc::clone(&self.shared)))
+    }
+
+    #[cfg(any(all(unix, feature = "process"), feature = "probes", feature = "test-kit"))]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

@@ -76,6 +76,7 @@ mod error;
 mod exit;
 mod gate;
 mod handle;
+mod health;
 mod hook;
 mod in_flight;
 mod lifecycle;
@@ -92,6 +93,7 @@ mod roster;
 mod running;
 mod shared;
 mod signal;
+mod spawned;
 mod sync;
 mod telemetry;
 #[cfg(feature = "test-kit")]
@@ -112,9 +114,14 @@ pub use error::ChildError;
 pub use error::{BoxError, BudgetError, Misuse, ProbeError, Refused, RunError, StartError};
 pub use exit::{ExitPolicy, ExitReason};
 pub use handle::{Handle, Reached};
+pub use health::{Check, CheckKind, CheckState, CheckStatus};
 pub use in_flight::{Gate, InFlight};
-pub use lifecycle::{Lifecycle, Spawned};
+pub use lifecycle::Lifecycle;
 pub use phase::Phase;
+#[cfg(feature = "probes")]
+#[cfg_attr(docsrs, doc(cfg(feature = "probes")))]
+pub use probe::{ProbeFuture, Probes};
 pub use readiness::ReadinessPolicy;
 pub use report::{Cause, Cut, End, Ended, Note, PhaseTime, Report};
 pub use signal::Signal;
+pub use spawned::Spawned;

@@ -15,12 +15,14 @@ use crate::component::{Component, Outcome, Registered, Role, Tenure};
 use crate::env::Settings;
 use crate::error::{RunError, StartError};
 use crate::handle::Handle;
+use crate::health::{Check, Checks, Heart, Heartbeat};
 use crate::hook::Hook;
 use crate::order::Order;
 use crate::phase::Phase;
 use crate::reload::{Reload, Reloads};
 use crate::report::Report;
 use crate::shared::Shared;
+use crate::spawned::Spawned;
 use crate::telemetry;
 
 /// One process' way from its start to its end.
@@ -53,15 +55,9 @@ pub struct Lifecycle {
     components: Vec<Registered>,
     hooks: Vec<Hook>,
     reloads: Vec<Reload>,
+    checks: Vec<Check>,
     settings: Settings,
     budget: Budget,
-}
-
-/// A component just registered by [`Lifecycle::spawn`]: say more of it, or register the
-/// next.
-#[derive(Debug)]
-pub struct Spawned<'a> {
-    life: &'a mut Lifecycle,
 }
 
 impl Lifecycle {
@@ -71,8 +67,9 @@ impl Lifecycle {
         settings: Settings,
         budget: Budget,
     ) -> Self {
-        let (components, hooks, reloads) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, commands, components, hooks, reloads, settings, budget }
+        let (components, hooks) = (Vec::new(), Vec::new());
+        let (reloads, checks) = (Vec::new(), Vec::new());
+        Self { shared, commands, components, hooks, reloads, checks, settings, budget }
     }
 
     /// Reads the environment, catches signals and starts the control thread.
@@ -108,7 +105,7 @@ impl Lifecycle {
     /// before it was told to starts the shutdown.
     pub fn spawn(&mut self, name: impl Into<String>, component: impl Component) -> Spawned<'_> {
         self.register(Registered::new(name.into(), Tenure::Essential, component));
-        Spawned { life: self }
+        Spawned::new(self)
     }
 
     /// Registers a close hook, run after every component has ended, the last registered
@@ -169,8 +166,46 @@ impl Lifecycle {
         self
     }
 
+    /// Registers a health check, which runs in the background from [`run`](Self::run) on.
+    pub fn check(&mut self, check: Check) -> &mut Self {
+        self.shared.health().add(check.entry(self.shared.clock().now_ms()));
+        self.checks.push(check);
+        self
+    }
+
+    /// Puts the end of the start off until [`Handle::startup_done`] is called, for what is
+    /// loaded in the background: until then `/startupz` and `/readyz` fail. Default: the start
+    /// is over when [`run`](Self::run) is reached.
+    pub fn warm_up(&mut self) -> &mut Self {
+        self.shared.health().warm_up();
+        self
+    }
+
+    /// Watches the application's runtime: when a task of ours gets no turn on it for longer
+    /// than `limit`, `/livez` fails and the log says so (`watchdog.stalled`), until it
+    /// recovers. Not in a shutdown, whose deadline sees to what is stuck.
+    ///
+    /// Wakes an idle process four times in a limit on its runtime, and twice on the control
+    /// thread. A limit below a second is at the mercy of a busy machine.
+    pub fn watchdog(&mut self, limit: Duration) -> &mut Self {
+        let health = self.shared.health();
+        let heart = health.add_heart(Heart::new("runtime".to_owned(), limit));
+        let heartbeat = Heartbeat::new(heart, &self.shared);
+        self.register(Registered::new(WATCHDOG.to_owned(), Tenure::Optional, heartbeat));
+        self
+    }
+
+    /// Lets `POST /drainz` on the probe server begin the shutdown, for platforms that can send
+    /// a request but no signal. Default: it is refused, since whoever reaches the port could
+    /// stop the process.
+    pub fn drain_by_post(&mut self) -> &mut Self {
+        self.shared.set_drained_by_post();
+        self
+    }
+
     /// Serves `/livez`, `/readyz` and `/startupz` from the control thread, until just
-    /// before the report.
+    /// before the report; `/healthz` is `/livez` again, `/drainz?wait=20s` waits for the end
+    /// of the drain, and `/statusz` shows everything that is known.
     ///
     /// Call it before slow start-up work, so that the platform sees a live process that is
     /// not ready yet. Returns the address that was bound, or `None` when probes are `off`.
@@ -218,6 +253,13 @@ impl Lifecycle {
         if !self.reloads.is_empty() {
             let reloads = Reloads::new(std::mem::take(&mut self.reloads), &self.shared);
             self.register(Registered::new(RELOADS.to_owned(), Tenure::Optional, reloads));
+        }
+        if !self.checks.is_empty() {
+            let checks = Checks::new(std::mem::take(&mut self.checks), &self.shared);
+            let mut checks = Registered::new(CHECKS.to_owned(), Tenure::Optional, checks);
+            // They show the process as it is until everything else has drained.
+            checks.after = self.components.iter().map(|other| other.name.clone()).collect();
+            self.register(checks);
         }
         let names: Vec<_> =
             self.components.iter().map(|one| (one.name.as_str(), &one.after[..])).collect();
@@ -283,48 +325,19 @@ impl Lifecycle {
         self.run().await
     }
 
-    fn register(&mut self, component: Registered) {
+    pub(crate) fn last(&mut self) -> Option<&mut Registered> {
+        self.components.last_mut()
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn register(&mut self, component: Registered) {
         if component.role == Role::Server {
             self.shared.set_server();
         }
         self.components.push(component);
-    }
-}
-
-impl Spawned<'_> {
-    /// Drains this component after the one of that name (call it again for more).
-    ///
-    /// It goes quiet with everybody, at the cause; but its handle says `Draining` only when
-    /// the others have ended, so that what it does is there for them until then. All have
-    /// the same deadlines: at the hard stop it is told to drain, and is cancelled when the
-    /// others have ended or its share of the cancel window has come, the later in the chain
-    /// the later. A component that is a plain future is told nothing by itself: use
-    /// [`component_fn`](crate::component_fn).
-    ///
-    /// The name may be registered later; [`run`](Lifecycle::run) refuses one that is
-    /// unknown, and circles.
-    pub fn after(self, name: impl Into<String>) -> Self {
-        self.edit(|component| component.after.push(name.into()))
-    }
-
-    /// Lets the component end before the shutdown, as long as it returns `Ok`. Default: it
-    /// is essential, and its return begins the shutdown as a failure.
-    #[allow(clippy::must_use_candidate, reason = "it may end the chain")]
-    pub fn optional(self) -> Self {
-        self.edit(|component| component.tenure = Tenure::Optional)
-    }
-
-    /// Registers the next component.
-    pub fn spawn(self, name: impl Into<String>, component: impl Component) -> Self {
-        self.life.register(Registered::new(name.into(), Tenure::Essential, component));
-        self
-    }
-
-    fn edit(self, edit: impl FnOnce(&mut Registered)) -> Self {
-        if let Some(component) = self.life.components.last_mut() {
-            edit(component);
-        }
-        self
     }
 }
 
@@ -340,3 +353,7 @@ impl fmt::Debug for Lifecycle {
 
 /// The component that runs the reload hooks.
 const RELOADS: &str = "reload hooks";
+/// The one that runs the checks.
+const CHECKS: &str = "health checks";
+/// The one that the watchdog watches.
+const WATCHDOG: &str = "watchdog";

@@ -37,6 +37,11 @@ impl Record {
         Self { cause: None, told, began: false }
     }
 
+    /// What the first cause was.
+    pub(crate) fn first_cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+
     /// Notes the cause; the first one counts.
     pub(crate) fn cause(&mut self, cause: Cause) {
         self.cause.get_or_insert(cause);

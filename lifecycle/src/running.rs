@@ -14,6 +14,7 @@ use crate::blockers::{Blocker, Kind, Stage};
 use crate::component::{Registered, Role, Tenure};
 use crate::error::BoxError;
 use crate::handle::Handle;
+use crate::health::Heart;
 use crate::order::{Order, Progress};
 use crate::phase::Phase;
 use crate::report::{Cause, End};
@@ -45,6 +46,7 @@ struct Member {
     abort: AbortHandle,
     /// Its own, if it drains after others.
     view: Option<Arc<View>>,
+    heart: Option<Arc<Heart>>,
 }
 
 /// A component that was joined.
@@ -70,17 +72,16 @@ impl Running {
         self.ended = vec![false; components.len()];
         self.order = order;
         for (position, component) in components.into_iter().enumerate() {
-            let Registered { name, role, tenure, start, .. } = component;
+            let Registered { name, role, tenure, start, heart, .. } = component;
             let view = self.order.waits(position).then(|| Arc::new(View::new()));
-            let handle = match &view {
-                Some(view) => Handle::seeing(Arc::clone(shared), Arc::clone(view)),
-                None => Handle::new(Arc::clone(shared)),
-            };
+            let handle = Handle::of(Arc::clone(shared), view.clone(), heart.clone());
+            handle.beat();
             // The future is made on its own runtime: making it may already need one.
             let task = async move { start(handle).await };
             let abort = self.tasks.spawn_on(task, on);
             let (id, since_ms) = (abort.id(), shared.clock().now_ms());
-            self.members.push(Member { id, position, name, role, tenure, since_ms, abort, view });
+            let member = Member { id, position, name, role, tenure, since_ms, abort, view, heart };
+            self.members.push(member);
         }
     }
 
@@ -105,6 +106,9 @@ impl Running {
         let at = self.members.iter().position(|member| member.id == id)?;
         let member = self.members.swap_remove(at);
         self.ended[member.position] = true;
+        if let Some(heart) = &member.heart {
+            heart.rest();
+        }
         Some(member.joined(end))
     }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::blockers::{Blocker, Kind};
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::health::{CheckKind, Health};
 use crate::in_flight::Gate;
 use crate::phase::Phase;
 use crate::readiness::ReadinessPolicy;
@@ -42,6 +43,11 @@ pub(crate) struct Shared {
     /// Process groups of children that have not been waited for.
     #[cfg(all(unix, feature = "process"))]
     children: Mutex<Vec<rustix::process::Pid>>,
+    health: Health,
+    /// `POST /drainz` begins a shutdown.
+    drained_by_post: AtomicBool,
+    /// Why the shutdown has begun, once it has.
+    cause: Mutex<Option<Cause>>,
     notes: Mutex<Vec<Note>>,
     readiness: ReadinessPolicy,
     clock: Clock,
@@ -77,6 +83,9 @@ impl Shared {
             reload: Notify::new(),
             #[cfg(all(unix, feature = "process"))]
             children: Mutex::new(Vec::new()),
+            health: Health::new(),
+            drained_by_post: AtomicBool::new(false),
+            cause: Mutex::new(None),
             notes: Mutex::new(Vec::new()),
             readiness,
             clock,
@@ -114,13 +123,57 @@ impl Shared {
     pub(crate) fn is_ready(&self) -> bool {
         // The phase first: it shows whether the start was ever over.
         let phase = self.phase();
-        self.is_started() && self.readiness.allows(phase, self.since_cause())
+        self.is_started()
+            && self.readiness.allows(phase, self.since_cause())
+            && self.health.allows(CheckKind::Readiness)
     }
 
     /// Whether the start was ever over; a shutdown may come before that.
     pub(crate) fn is_started(&self) -> bool {
+        self.has_run() && !self.health.is_warming_up() && self.health.allows(CheckKind::Startup)
+    }
+
+    /// Whether `main` has ever reached `run`.
+    pub(crate) fn has_run(&self) -> bool {
         // Ordering: Relaxed, published by the phase.
         self.started.load(Ordering::Relaxed)
+    }
+
+    /// Whether the shutdown, if there is one, still lets traffic in.
+    pub(crate) fn lets_traffic_in(&self) -> bool {
+        let phase = self.phase();
+        !phase.is_shutting_down() || self.readiness.allows(phase, self.since_cause())
+    }
+
+    /// Whether the process is better left running. In a shutdown it is: the deadline sees to
+    /// its end.
+    pub(crate) fn is_live(&self) -> bool {
+        let now_ms = self.clock.now_ms();
+        self.phase().is_shutting_down()
+            || (self.health.allows(CheckKind::Liveness)
+                && self.health.hearts().iter().all(|heart| !heart.is_stalled(now_ms)))
+    }
+
+    pub(crate) fn set_drained_by_post(&self) {
+        // Ordering: Relaxed, a hint that publishes nothing.
+        self.drained_by_post.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_drained_by_post(&self) -> bool {
+        // Ordering: Relaxed, as above.
+        self.drained_by_post.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_cause(&self, cause: Cause) {
+        *locked(&self.cause) = Some(cause);
+    }
+
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        locked(&self.cause).clone()
+    }
+
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
     }
 
     pub(crate) fn readiness(&self) -> ReadinessPolicy {

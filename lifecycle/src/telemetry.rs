@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::blockers::{Blocker, listed};
 use crate::budget::Budget;
 use crate::env::Settings;
+use crate::health::{CheckState, CheckStatus, Pulse};
 use crate::phase::Phase;
 use crate::report::{Cause, End, Ended, Report};
 
@@ -109,6 +110,57 @@ pub(crate) fn reload_finished(hook: &str, end: &End, took: Duration) {
         tracing::warn!(name: "reload.finished", target: TARGET, hook, end, took_ms, "reload.finished");
     } else {
         tracing::info!(name: "reload.finished", target: TARGET, hook, end, took_ms, "reload.finished");
+    }
+}
+
+pub(crate) fn check_changed(status: &CheckStatus, from: CheckState, to: CheckState) {
+    let (check, kind) = (&status.name, status.kind.name());
+    let (from, to, latency_ms) = (from.name(), to.name(), ms(status.latency));
+    if status.state == CheckState::Failing {
+        let error = status.error.as_deref().unwrap_or_default();
+        tracing::warn!(
+            name: "check.changed",
+            target: TARGET,
+            check,
+            kind,
+            from,
+            to,
+            latency_ms,
+            error,
+            "check.changed"
+        );
+    } else {
+        tracing::info!(
+            name: "check.changed",
+            target: TARGET,
+            check,
+            kind,
+            from,
+            to,
+            latency_ms,
+            "check.changed"
+        );
+    }
+}
+
+pub(crate) fn heart_changed(name: &str, pulse: Pulse, silent: Duration, limit: Duration) {
+    let (silent_ms, limit_ms) = (ms(silent), ms(limit));
+    match pulse {
+        Pulse::Stalled => tracing::warn!(
+            name: "watchdog.stalled",
+            target: TARGET,
+            heart = name,
+            silent_ms,
+            limit_ms,
+            "watchdog.stalled"
+        ),
+        Pulse::Recovered => tracing::info!(
+            name: "watchdog.recovered",
+            target: TARGET,
+            heart = name,
+            limit_ms,
+            "watchdog.recovered"
+        ),
     }
 }
 

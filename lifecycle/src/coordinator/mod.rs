@@ -5,6 +5,8 @@
 //! 1. Every wait ends at a deadline of the machine, once the cause has come.
 //! 2. Hooks begin only when every component was joined or given up.
 
+mod act;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +14,14 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use crate::blockers::{Blocker, Kind, Stage};
 use crate::closing::{Closing, Overdue};
 use crate::command::{Command, Run};
 use crate::component::Role;
 use crate::exit::ExitPolicy;
-use crate::machine::{Action, Event, LameDuck, Machine};
+use crate::machine::{Event, LameDuck, Machine};
 use crate::phase::Phase;
 use crate::record::Record;
-use crate::report::{Cause, End, Report};
+use crate::report::{Cause, Report};
 use crate::running::{Joined, Running};
 use crate::shared::{Shared, Timeline};
 use crate::signal::{By, Heard, Signal, Source};
@@ -38,6 +39,8 @@ pub(crate) struct Coordinator {
     report: Option<oneshot::Sender<Report>>,
     ready: bool,
     next_words: Option<Instant>,
+    /// When to look at the hearts again; in a shutdown nobody does.
+    next_look: Option<Instant>,
     begun: Arc<dyn Fn(Timeline) + Send + Sync>,
 }
 
@@ -71,6 +74,7 @@ impl Coordinator {
             report: None,
             ready: false,
             next_words: None,
+            next_look: None,
             begun,
         }
     }
@@ -104,6 +108,10 @@ impl Coordinator {
                 heard = signals.next() => self.on_signal(heard),
                 cause = self.shared.requested(), if !shutting_down => {
                     self.begin(cause);
+                    None
+                }
+                () = self.shared.health().changed() => {
+                    self.note_readiness();
                     None
                 }
                 command = commands.recv(), if self.open => {
@@ -145,7 +153,7 @@ impl Coordinator {
             self.close_further();
         }
         #[cfg(feature = "probes")]
-        drop(probes);
+        probes.end(self.left()).await;
         Finish::Reported(self.finish())
     }
 
@@ -185,6 +193,7 @@ impl Coordinator {
         self.on = Some(on);
         self.report = Some(report);
         self.take(Event::Started);
+        self.look_at_hearts();
     }
 
     fn on_signal(&mut self, heard: Heard) -> Option<Signal> {
@@ -243,6 +252,9 @@ impl Coordinator {
         }
         let finish = self.take(Event::Tick);
         self.follow();
+        if self.next_look.is_some_and(|at| Instant::now() >= at) {
+            self.look_at_hearts();
+        }
         if self.next_words.is_some_and(|at| Instant::now() >= at) {
             self.next_words = Some(Instant::now() + WORDS_EVERY);
             let left = self.machine.budget().drain_ends.saturating_sub(self.shared.since_cause());
@@ -252,7 +264,8 @@ impl Coordinator {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let cause_at = self.shared.timeline()?.cause_at;
+        let Some(timeline) = self.shared.timeline() else { return self.next_look };
+        let cause_at = timeline.cause_at;
         let phase_ends = self.machine.phase_ends().map(|ends| cause_at + ends);
         let readiness = self.shared.readiness().changes_at();
         let readiness = readiness.and_then(|at| cause_at.checked_add(at));
@@ -260,93 +273,6 @@ impl Coordinator {
         let joining = self.closing.wake_at(&self.running);
         let order = self.running.changes_at().map(|at| cause_at + at);
         [phase_ends, readiness, joining, order, self.next_words].into_iter().flatten().min()
-    }
-
-    fn take(&mut self, event: Event) -> Option<Signal> {
-        let at = self.shared.since_cause();
-        let mut exit = None;
-        for action in self.machine.on(event, at) {
-            match action {
-                Action::Begin => self.on_begin(),
-                Action::Enter(phase) => self.on_enter(phase),
-                Action::Cut(phase) => self.on_cut(phase),
-                Action::ExitNow(signal) => exit = Some(signal),
-            }
-        }
-        // A force moves the deadlines; handles and the report show them as they are.
-        let budget = self.machine.budget();
-        if let Some(timeline) = self.shared.timeline().filter(|line| line.budget != budget) {
-            let timeline = Timeline { budget, ..timeline };
-            self.shared.set_timeline(timeline);
-            (self.begun)(timeline);
-        }
-        if let Some(signal) = self.machine.forced_by() {
-            self.record.forced_by(signal);
-        }
-        let ready = self.shared.is_ready();
-        if ready != self.ready {
-            self.ready = ready;
-            crate::telemetry::readiness_changed(ready);
-        }
-        exit
-    }
-
-    fn on_begin(&mut self) {
-        let timeline = Timeline { cause_at: Instant::now(), budget: self.machine.budget() };
-        self.shared.set_timeline(timeline);
-        (self.begun)(timeline);
-        self.record.begin(self.shared.in_flight());
-    }
-
-    fn on_enter(&mut self, phase: Phase) {
-        let at = self.shared.since_cause();
-        self.shared.enter(phase);
-        crate::telemetry::phase_entered(phase, at);
-        if phase.is_shutting_down() {
-            self.record.phase(phase, at, self.machine.phase_ends());
-        }
-        if phase == Phase::Draining {
-            self.next_words = Some(Instant::now() + WORDS_EVERY);
-        }
-        if phase >= Phase::Cancelling {
-            self.next_words = None;
-            self.shared.close_gates();
-        }
-        self.follow();
-        if phase == Phase::Closing {
-            let left = self.left();
-            self.closing.begin(&self.running, left);
-        }
-    }
-
-    /// Shows the phase to those that drain after others.
-    fn follow(&mut self) {
-        let (phase, at) = (self.machine.phase(), self.shared.since_cause());
-        self.running.follow(phase, at, self.machine.budget().cancel_ends);
-    }
-
-    fn on_cut(&mut self, phase: Phase) {
-        let at = self.shared.since_cause();
-        self.record.cut(phase, at, self.blockers());
-        if phase == Phase::Closing {
-            for hook in self.closing.give_up() {
-                self.record.hook(hook, at);
-            }
-            for joined in self.running.give_up() {
-                self.note_end(joined);
-            }
-        }
-    }
-
-    fn on_hook(&mut self, end: End) {
-        let at = self.shared.since_cause();
-        if end == End::Aborted {
-            let blocker = self.closing.blocker();
-            self.record.cut(Phase::Closing, at, blocker.into_iter().collect());
-        }
-        if let Some(hook) = self.closing.take_hook(end) {
-            self.record.hook(hook, at);
-        }
     }
 
     /// In `Closing`, with the components joined: the next hook, or the end.
@@ -361,37 +287,17 @@ impl Coordinator {
         }
     }
 
+    fn look_at_hearts(&mut self) {
+        let health = self.shared.health();
+        health.look(self.shared.clock().now_ms());
+        let shutting_down = self.machine.phase().is_shutting_down();
+        let every = health.look_every().filter(|_| !shutting_down);
+        self.next_look = every.map(|every| Instant::now() + every);
+    }
+
     /// Time until the exit.
     fn left(&self) -> Duration {
         self.machine.budget().exit_by.saturating_sub(self.shared.since_cause())
-    }
-
-    fn blockers(&self) -> Vec<Blocker> {
-        let now_ms = self.shared.clock().now_ms();
-        let mut blockers = self.shared.blockers();
-        blockers.extend(self.running.blockers(now_ms, |role| role == Role::Task));
-        blockers.extend(self.closing.blocker());
-        if self.on.is_none() {
-            let age = Duration::from_millis(now_ms);
-            let name = "main has not reached run".to_owned();
-            blockers.push(Blocker { kind: Kind::Startup, name, age, stage: Stage::Working });
-        }
-        blockers
-    }
-
-    fn finish(&mut self) -> Report {
-        let told = self.record.finish(
-            self.machine.budget(),
-            self.shared.since_cause(),
-            self.shared.notes(),
-        );
-        let report = Report::new(told, &self.policy);
-        crate::telemetry::completed(&report);
-        if let Some(waiting) = self.report.take() {
-            // Nobody waiting is not an error: `run` may have been dropped.
-            drop(waiting.send(report.clone()));
-        }
-        report
     }
 }
 

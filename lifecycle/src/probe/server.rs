@@ -1,0 +1,169 @@
+//! The probe server, on the control thread: a blocked application runtime does not blind it.
+//!
+//! # Invariants
+//! 1. It is the last thing to stop, just before the report; who waits with `/drainz` then
+//!    still gets the answer.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::service::Probes;
+use crate::handle::Handle;
+use crate::shared::Shared;
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+
+/// The servers on their listeners; dropping it ends them.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listeners: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    common: Common,
+}
+
+/// What every connection needs.
+#[derive(Clone, Debug)]
+struct Common {
+    probes: Probes,
+    stop: watch::Receiver<bool>,
+    /// Connections on which somebody waits for the drain, or has waited.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Server {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let (stop, told) = watch::channel(false);
+        let probes = Probes::new(Handle::new(shared));
+        let common = Common { probes, stop: told, waiting: Arc::default() };
+        Self { listeners: JoinSet::new(), stop, common }
+    }
+
+    /// Serves on a listener that is already in non-blocking mode.
+    pub(crate) fn serve(&mut self, listener: TcpListener) {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => {
+                self.listeners.spawn(accept(listener, self.common.clone()));
+            }
+            Err(error) => {
+                tracing::error!(target: "lifecycle", %error, "the probe listener cannot be used");
+            }
+        }
+    }
+
+    /// Closes the listeners. Who has waited for the drain is answered, for a moment at most.
+    pub(crate) async fn end(mut self, left: Duration) {
+        self.stop.send_replace(true);
+        // Ordering: Relaxed, one thread.
+        if self.common.waiting.load(Ordering::Relaxed) > 0 {
+            let all = async { while self.listeners.join_next().await.is_some() {} };
+            drop(timeout(left.min(END_MOST), all).await);
+        }
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, common: Common) {
+    let mut connections = JoinSet::new();
+    let mut stop = common.stop.clone();
+    loop {
+        while connections.len() >= CONNECTIONS_MOST {
+            drop(connections.join_next().await);
+        }
+        tokio::select! {
+            biased;
+            () = told(&mut stop) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, common.clone()));
+                }
+                // Out of descriptors, or a client that has already gone: never a spin.
+                Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn told(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+async fn connection(stream: tokio::net::TcpStream, common: Common) {
+    let Common { probes, mut stop, waiting } = common;
+    let waiter = Waiter { waits: AtomicBool::new(false), all: waiting };
+    let service = service_fn(|request| {
+        if Probes::waits(&request) {
+            waiter.begin();
+        }
+        probes.answer(&request)
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    let mut ends = Instant::now() + CONNECTION_TIMEOUT;
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = told(&mut stop), if !stopping => {
+                stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+            // A client that reads nothing is dropped; one that waits for the drain is not.
+            () = sleep_until(ends) => {
+                if !waiter.waits() {
+                    return;
+                }
+                ends = Instant::now() + CONNECTION_TIMEOUT;
+            }
+        }
+    }
+}
+
+/// One connection's place among those that wait.
+#[derive(Debug)]
+struct Waiter {
+    waits: AtomicBool,
+    all: Arc<AtomicUsize>,
+}
+
+impl Waiter {
+    fn begin(&self) {
+        // Ordering: Relaxed, one thread; and so is what follows.
+        if !self.waits.swap(true, Ordering::Relaxed) {
+            self.all.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn waits(&self) -> bool {
+        // Ordering: Relaxed, as above.
+        self.waits.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if self.waits() {
+            // Ordering: Relaxed, as in `begin`.
+            self.all.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+const CONNECTIONS_MOST: usize = 512;
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// For the head of a request, and between two on one connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a whole connection; a probing platform opens another.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// What an answer under way may take at the end.
+const END_MOST: Duration = Duration::from_millis(100);
