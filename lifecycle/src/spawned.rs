@@ -43,7 +43,6 @@ impl<'a> Spawned<'a> {
     /// Gives the component's heart a limit: when it has not called [`Handle::beat`] (on the
     /// handle that it is started with) for longer, `/livez` fails until it does. Not in a
     /// shutdown, nor once it has ended.
-    #[must_use]
     #[allow(clippy::must_use_candidate, reason = "it may end the chain")]
     pub fn heartbeat(self, limit: Duration) -> Self {
         let name = self.life.last().map(|component| component.name.clone()).unwrap_or_default();
