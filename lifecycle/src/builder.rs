@@ -12,10 +12,11 @@ use crate::command::Command;
 use crate::control::{self, ForcedExit};
 use crate::coordinator::Coordinator;
 use crate::env::Settings;
-use crate::error::StartError;
+use crate::error::{BudgetError, StartError};
 use crate::exit::ExitPolicy;
 use crate::lifecycle::Lifecycle;
 use crate::machine::Machine;
+use crate::quiet::Quiet;
 use crate::readiness::ReadinessPolicy;
 use crate::shared::Shared;
 use crate::signal::Source;
@@ -60,6 +61,14 @@ impl Builder {
     /// most. Only a process that listens has a lame duck.
     pub fn lame_duck_period(mut self, period: Duration) -> Self {
         self.settings.grace.lame_duck = Some(period);
+        self
+    }
+
+    /// Lets the lame duck end early: once no new connection has come for `quiet`, and not
+    /// before `least`. Default: it is exact. The server is our `serve`, or one that calls
+    /// [`Handle::saw_connection`](crate::Handle::saw_connection).
+    pub fn adaptive_lame_duck(mut self, least: Duration, quiet: Duration) -> Self {
+        self.settings.quiet = Some(Quiet { least, window: quiet });
         self
     }
 
@@ -132,7 +141,14 @@ impl Builder {
     fn parts(&self, clock: Clock) -> Result<Parts, StartError> {
         let settings = &self.settings;
         let budget = Budget::split(settings.grace).map_err(StartError::Budget)?;
-        let shared = Arc::new(Shared::new(clock, settings.readiness));
+        if let Some(Quiet { least, .. }) = settings.quiet {
+            let lame_duck = budget.lame_duck_ends;
+            if least > lame_duck {
+                let error = BudgetError::LameDuckLeastTooLong { least, lame_duck };
+                return Err(StartError::Budget(error));
+            }
+        }
+        let shared = Arc::new(Shared::new(clock, settings.readiness, settings.quiet));
         let (commands, told) = mpsc::channel(COMMANDS);
         let life = Lifecycle::new(Arc::clone(&shared), commands, settings.clone(), budget);
         Ok((shared, Machine::new(budget), life, told))

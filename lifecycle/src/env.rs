@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::budget::{GRACE_DEFAULT, Grace, PERIOD_MOST};
 use crate::error::StartError;
+use crate::quiet::Quiet;
 use crate::readiness::ReadinessPolicy;
 
 /// What the environment says.
@@ -16,6 +17,8 @@ pub(crate) struct Settings {
     /// Where the grace period comes from, for the log.
     pub(crate) grace_source: &'static str,
     pub(crate) readiness: ReadinessPolicy,
+    /// `None`: the lame duck is exact.
+    pub(crate) quiet: Option<Quiet>,
     /// `None`: no probe server.
     pub(crate) probe_addr: Option<SocketAddr>,
 }
@@ -26,6 +29,7 @@ impl Default for Settings {
             grace: Grace::default(),
             grace_source: "default",
             readiness: ReadinessPolicy::default(),
+            quiet: None,
             probe_addr: Some(PROBE_ADDR_DEFAULT),
         }
     }
@@ -67,7 +71,16 @@ impl Settings {
             pre_stop: duration(PRE_STOP)?.unwrap_or_default(),
             lame_duck: duration(LAME_DUCK)?,
         };
-        Ok(Self { grace, grace_source, readiness, probe_addr })
+        let least = duration(LAME_DUCK_LEAST)?;
+        let quiet = match duration(LAME_DUCK_QUIET)? {
+            Some(window) => Some(Quiet { least: least.unwrap_or_default(), window }),
+            None if least.is_none() => None,
+            None => {
+                let value = var(LAME_DUCK_LEAST).unwrap_or_default();
+                return Err(refuse(LAME_DUCK_LEAST, value, TAKES_LEAST));
+            }
+        };
+        Ok(Self { grace, grace_source, readiness, quiet, probe_addr })
     }
 }
 
@@ -120,11 +133,14 @@ const GRACE_PERIOD: &str = "LIFECYCLE_GRACE_PERIOD";
 const GRACE_PERIOD_K8S: &str = "TERMINATION_GRACE_PERIOD_SECONDS";
 const PRE_STOP: &str = "LIFECYCLE_PRE_STOP";
 const LAME_DUCK: &str = "LIFECYCLE_LAME_DUCK";
+const LAME_DUCK_LEAST: &str = "LIFECYCLE_LAME_DUCK_MIN";
+const LAME_DUCK_QUIET: &str = "LIFECYCLE_LAME_DUCK_QUIET";
 const READINESS: &str = "LIFECYCLE_READINESS";
 const PROBE_ADDR: &str = "LIFECYCLE_PROBE_ADDR";
 
 const TAKES_DURATION: &str =
     "a duration such as 25s, 1m30s or 250ms, or seconds such as 25 or 1.5; a year at most";
+const TAKES_LEAST: &str = "a duration, beside one in LIFECYCLE_LAME_DUCK_QUIET";
 const TAKES_READINESS: &str = "immediately, after:3s (any duration), at-drain or never";
 const TAKES_ADDR: &str = "an address such as 0.0.0.0:9090 or [::]:9090, or off";
 

@@ -18,6 +18,14 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BudgetError {
+    /// An adaptive lame duck would last at least longer than it may last.
+    #[error("the least lame duck of {} is longer than the lame duck of {}", show(.least), show(.lame_duck))]
+    LameDuckLeastTooLong {
+        /// The least, as it was set.
+        least: Duration,
+        /// The lame duck, as it was set or follows from the grace.
+        lame_duck: Duration,
+    },
     /// The lame duck would last into the hard stop.
     #[error(
         "the lame duck of {} does not fit: grace {} less margin {}, reserve for hooks {} and \

@@ -163,6 +163,13 @@ impl Handle {
         self.shared.set_listening();
     }
 
+    /// Says that a new connection has come, so that an
+    /// [adaptive lame duck](crate::Builder::adaptive_lame_duck) goes on; `serve` of
+    /// `lifecycle-tower` does it by itself. Probes' connections are none.
+    pub fn saw_connection(&self) {
+        self.shared.saw_connection();
+    }
+
     /// Everything in flight by name and age, the oldest first.
     #[must_use]
     pub fn blockers(&self) -> Vec<Blocker> {
@@ -253,7 +260,7 @@ mod tests {
     use crate::readiness::ReadinessPolicy;
 
     fn handle() -> (Handle, Arc<Shared>) {
-        let shared = Arc::new(Shared::new(Clock::coarse(), ReadinessPolicy::default()));
+        let shared = Arc::new(Shared::new(Clock::coarse(), ReadinessPolicy::default(), None));
         (Handle::new(shared.clone()), shared)
     }
 

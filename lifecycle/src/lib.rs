@@ -85,6 +85,7 @@ mod order;
 mod phase;
 #[cfg(feature = "probes")]
 mod probe;
+mod quiet;
 mod readiness;
 mod record;
 mod reload;

@@ -37,7 +37,7 @@ pub(crate) enum Event {
     Tick,
     /// Every component has ended and nothing is in flight.
     Idle,
-    /// The last listener is gone.
+    /// The last listener is gone, or nobody comes to it any more.
     Unserved,
     /// Every hook has ended or was given up.
     Closed,

@@ -17,9 +17,10 @@ use crate::clock::Clock;
 use crate::health::{CheckKind, Health};
 use crate::in_flight::Gate;
 use crate::phase::Phase;
+use crate::quiet::Quiet;
 use crate::readiness::ReadinessPolicy;
 use crate::report::{Cause, Note};
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::view::View;
 
 #[derive(Debug)]
@@ -50,6 +51,9 @@ pub(crate) struct Shared {
     cause: Mutex<Option<Cause>>,
     notes: Mutex<Vec<Note>>,
     readiness: ReadinessPolicy,
+    quiet: Option<Quiet>,
+    /// When the last connection came, on the clock; 0 for none.
+    last_connection_ms: AtomicU64,
     clock: Clock,
 }
 
@@ -67,7 +71,7 @@ pub(crate) struct Timeline {
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Clock, readiness: ReadinessPolicy) -> Self {
+    pub(crate) fn new(clock: Clock, readiness: ReadinessPolicy, quiet: Option<Quiet>) -> Self {
         let work = Gate::new(Kind::Work, clock);
         Self {
             view: View::new(),
@@ -88,6 +92,8 @@ impl Shared {
             cause: Mutex::new(None),
             notes: Mutex::new(Vec::new()),
             readiness,
+            quiet,
+            last_connection_ms: AtomicU64::new(0),
             clock,
         }
     }
@@ -178,6 +184,24 @@ impl Shared {
 
     pub(crate) fn readiness(&self) -> ReadinessPolicy {
         self.readiness
+    }
+
+    /// A new connection has come.
+    pub(crate) fn saw_connection(&self) {
+        if self.quiet.is_some() {
+            // Ordering: Relaxed, a time that publishes nothing.
+            self.last_connection_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+        }
+    }
+
+    /// When an adaptive lame duck may end if nobody comes any more, since the cause.
+    pub(crate) fn quiet_at(&self) -> Option<Duration> {
+        let (quiet, since_cause) = (self.quiet?, self.since_cause());
+        // Ordering: Relaxed, as above.
+        let last_ms = self.last_connection_ms.load(Ordering::Relaxed);
+        let ago = Duration::from_millis(self.clock.now_ms().saturating_sub(last_ms));
+        let last = if last_ms == 0 { None } else { since_cause.checked_sub(ago) };
+        Some(quiet.ends_at(last))
     }
 
     /// Asks for a shutdown; the first to ask gives the cause.

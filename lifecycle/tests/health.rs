@@ -303,3 +303,52 @@ async fn statusz_shows_phase_time_left_blockers_and_why_a_check_fails() {
     assert_eq!(status["blockers"][0]["age_ms"], 3_000);
     assert_eq!(status["checks"][0]["error"], "the secret password is wrong");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_lame_duck_ends_when_nobody_comes_any_more() {
+    let adaptive = || {
+        let builder = Lifecycle::builder().grace_period(secs(30));
+        builder.adaptive_lame_duck(secs(1), Duration::from_millis(500))
+    };
+    for (connections, lasts_ms) in
+        [(vec![], 1_000), (vec![300, 900], 1_400), (vec![900, 1_500], 1_400)]
+    {
+        let mut kit = TestKit::new(adaptive());
+        kit.life().spawn("http", Script::server());
+        kit.start().await;
+        kit.passes(secs(3)).await;
+        kit.handle().saw_connection(); // long before the cause
+        kit.passes(secs(3)).await;
+        kit.signal(Signal::Terminate);
+        kit.reaches(Phase::LameDuck).await;
+        let (handle, began) = (kit.handle(), tokio::time::Instant::now());
+        let clients = tokio::spawn(async move {
+            for at in connections {
+                tokio::time::sleep_until(began + Duration::from_millis(at)).await;
+                handle.saw_connection();
+            }
+        });
+        kit.report().await.is_clean().took(Phase::LameDuck, Duration::from_millis(lasts_ms));
+        clients.abort();
+    }
+    // Somebody always comes: the lame duck's own time is the limit.
+    let mut kit = TestKit::new(adaptive());
+    kit.life().spawn("http", Script::server());
+    kit.start().await;
+    kit.signal(Signal::Terminate);
+    let handle = kit.handle();
+    let clients = tokio::spawn(async move {
+        loop {
+            handle.saw_connection();
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+    });
+    kit.report().await.is_clean().took(Phase::LameDuck, secs(5));
+    clients.abort();
+    let refused = adaptive().lame_duck_period(Duration::from_millis(900)).build_local();
+    let said = format!("{:?}", refused.expect_err("contradicts itself"));
+    assert!(
+        said.ends_with("the least lame duck of 1s is longer than the lame duck of 900ms"),
+        "{said}"
+    );
+}

@@ -251,6 +251,9 @@ impl Coordinator {
             Overdue::GivenUp(left) => left.into_iter().for_each(|joined| self.note_end(joined)),
         }
         let finish = self.take(Event::Tick);
+        if self.quiet_at().is_some_and(|at| Instant::now() >= at) {
+            self.take(Event::Unserved);
+        }
         self.follow();
         if self.next_look.is_some_and(|at| Instant::now() >= at) {
             self.look_at_hearts();
@@ -272,7 +275,10 @@ impl Coordinator {
         let readiness = readiness.filter(|_| self.ready && self.machine.phase() == Phase::LameDuck);
         let joining = self.closing.wake_at(&self.running);
         let order = self.running.changes_at().map(|at| cause_at + at);
-        [phase_ends, readiness, joining, order, self.next_words].into_iter().flatten().min()
+        [phase_ends, readiness, joining, order, self.quiet_at(), self.next_words]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// In `Closing`, with the components joined: the next hook, or the end.
@@ -285,6 +291,13 @@ impl Coordinator {
         if !self.closing.start_next(left, self.on.as_ref()) {
             self.take(Event::Closed);
         }
+    }
+
+    /// When the lame duck may end because nobody comes any more.
+    fn quiet_at(&self) -> Option<Instant> {
+        let lame_duck = self.machine.phase() == Phase::LameDuck;
+        let cause_at = self.shared.timeline().filter(|_| lame_duck)?.cause_at;
+        self.shared.quiet_at().map(|at| cause_at + at)
     }
 
     fn look_at_hearts(&mut self) {
