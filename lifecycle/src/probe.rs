@@ -75,6 +75,8 @@ async fn connection(stream: tokio::net::TcpStream, shared: Arc<Shared>) {
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
+        // `printf "GET /livez ..." | nc -N` closes its half at once, and waits for the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     // A client that reads nothing is dropped; probes are small enough for any socket buffer.
     drop(tokio::time::timeout(CONNECTION_TIMEOUT, served).await);
