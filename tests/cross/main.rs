@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "some tests print what they measured")]
 
 mod bad_heads;
+mod cancel;
 mod faults;
 mod http1;
 mod http2;
