@@ -172,3 +172,55 @@ mod tests {
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
     }
 }
+
+/// For whatever is asked.
+#[cfg(all(test, not(lifecycle_loom)))]
+mod properties {
+    use hyper::Uri;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::readiness::ReadinessPolicy;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 2_000, failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn every_request_has_an_answer_and_a_query_changes_none(
+            path in prop_oneof!["/(livez|readyz|startupz)/?", "/[!-~]{0,20}", "[!-~]{0,20}"],
+            query in "[!-~]{0,30}",
+            method in "[A-Z]{1,8}|GET|HEAD",
+            phase in select(Phase::ALL.to_vec()),
+        ) {
+            let shared = Shared::new(Clock::coarse(), ReadinessPolicy::default());
+            if phase > Phase::Starting {
+                shared.enter(phase);
+            }
+            let method = Method::from_bytes(method.as_bytes()).expect("a token");
+            let ask = |uri: &str| {
+                let mut request = Request::new(());
+                *request.method_mut() = method.clone();
+                *request.uri_mut() = uri.parse::<Uri>().ok()?;
+                Some(answer(&request, &shared))
+            };
+            let Some(response) = ask(&path) else { return Ok(()) };
+            let status = response.status().as_u16();
+            let known = ["/livez", "/readyz", "/startupz"].contains(&path.as_str());
+            let reads = [Method::GET, Method::HEAD].contains(&method);
+            match (reads, known) {
+                (false, _) => prop_assert_eq!(status, 405),
+                (true, true) => prop_assert!(status == 200 || (status == 503 && path != "/livez")),
+                (true, false) if !path.contains(['?', '#', ':']) => prop_assert_eq!(status, 404),
+                (true, false) => prop_assert!([200, 404, 503].contains(&status)),
+            }
+            prop_assert_eq!(&response.headers()[CACHE_CONTROL], "no-store");
+            if let Some(asked) = ask(&format!("{path}?{query}")).filter(|_| known) {
+                prop_assert_eq!(asked.status().as_u16(), status);
+            }
+        }
+    }
+}

@@ -178,7 +178,6 @@ async fn names_of_any_kind_are_taken() {
 struct PanicsAtOnce;
 
 impl Component for PanicsAtOnce {
-    #[expect(clippy::manual_async_fn, reason = "the panic must come before the future")]
     fn run(self, _: Handle) -> impl Future<Output = Result<(), BoxError>> + Send + 'static {
         let panics = || -> Result<(), BoxError> { panic!("{}", "a formatted message") };
         let early = panics();
