@@ -71,18 +71,14 @@ impl Settings {
     }
 }
 
-/// A duration as people write it: what humantime takes (`25s`, `1m30s`, `250ms`) and bare
-/// or decimal seconds, which it does not (`25`, `1.5`, `1.5s`). At most a year.
+/// A duration as people write it: what humantime takes (`25s`, `1m30s`, `250ms`, `1.5s`) and
+/// bare seconds, which it does not (`25`, `1.5`). At most a year.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
-    let number = text.strip_suffix('s').unwrap_or(text);
-    let plain = number.starts_with(|c: char| c.is_ascii_digit())
-        && number.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let duration = if plain {
-        Duration::try_from_secs_f64(number.parse().ok()?).ok()?
-    } else {
-        humantime::parse_duration(text).ok()?
-    };
+    let bare = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    // Not by way of a float, which would be a nanosecond off.
+    let with_unit = if bare { format!("{text}s") } else { text.to_owned() };
+    let duration = humantime::parse_duration(&with_unit).ok()?;
     (duration <= PERIOD_MOST).then_some(duration)
 }
 
@@ -179,6 +175,9 @@ mod tests {
             ("inf", None),
             ("1.2.3", None),
             (".5", None),
+            ("1.", None),
+            ("", None),
+            ("8400000.2", ms(8_400_000_200)),
             ("s", None),
             ("ten", None),
             ("5 bananas", None),
@@ -272,7 +271,7 @@ mod properties {
     /// Text that looks like what is expected, or like nothing.
     fn text() -> impl Strategy<Value = String> {
         prop_oneof![
-            "[0-9]{1,4}(\\.[0-9]{1,3})?(s|ms|m|h|)",
+            "[0-9]{1,12}(\\.[0-9]{1,3})?(s|ms|m|h|d|years|)",
             "[-+0-9.smhdyew: ]{0,12}",
             "(immediately|after:|at-drain|never|off)?[0-9a-z:.-]{0,6}",
             "\\PC{0,12}",
@@ -312,11 +311,12 @@ mod properties {
         }
 
         #[test]
-        fn decimal_seconds_are_read_to_the_microsecond(s in 0..31_000_000_u64, us in 0..1_000_000_u32) {
-            let written = Duration::new(s, us * 1_000);
-            for text in [format!("{s}.{us:06}"), format!("{s}.{us:06}s")] {
-                let read = parse_duration(&text).expect("understood");
-                prop_assert!(read.abs_diff(written) < Duration::from_micros(1), "{text} {read:?}");
+        fn decimal_seconds_are_read_to_the_nanosecond(
+            s in 0..31_000_000_u64,
+            ns in 0..1_000_000_000_u32,
+        ) {
+            for text in [format!("{s}.{ns:09}"), format!("{s}.{ns:09}s")] {
+                prop_assert_eq!(parse_duration(&text), Some(Duration::new(s, ns)), "{}", text);
             }
             prop_assert_eq!(parse_duration(&s.to_string()), Some(Duration::from_secs(s)));
         }
