@@ -88,7 +88,9 @@ async fn a_start_that_fails_says_why_in_its_first_line_and_ends_at_once() {
     for (name, code, why) in [
         ("main-fails", 1, "Error: \"no database\""),
         ("main-panics", 101, "on purpose"),
-        ("two-alike", 1, "Error: two components are named \"a\""),
+        ("two-alike", 1, "two components are named \"a\""),
+        ("after-nobody", 1, "\"nobody\""),
+        ("after-itself", 1, "\"b\""),
         ("nonsense", 1, "none of the faults"),
     ] {
         let End { code: got, stderr, took } = run(fault(name)).await;

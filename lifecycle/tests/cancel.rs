@@ -11,7 +11,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use lifecycle::{Builder, Kind, Lifecycle, Phase};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -82,6 +81,7 @@ async fn run_dropped_after_any_poll_leaves_the_shutdown_going() {
 }
 
 /// Cancels: Lifecycle::serve_probes
+#[cfg(feature = "probes")]
 #[tokio::test(start_paused = true)]
 async fn serving_probes_can_be_dropped_and_asked_for_again() {
     // As many as the coordinator is told of without having run once; the next must wait.
@@ -100,7 +100,9 @@ async fn serving_probes_can_be_dropped_and_asked_for_again() {
         let run = tokio::spawn(life.run());
         handle.reached(Phase::Running).await;
         for addr in served {
-            drop(TcpStream::connect(addr).await.expect("each that was returned listens"));
+            drop(
+                tokio::net::TcpStream::connect(addr).await.expect("each that was returned listens"),
+            );
         }
         handle.shutdown("test");
         assert_eq!(run.await.expect("no panic").expect("runs").exit_code(), 0);
@@ -157,5 +159,60 @@ async fn waiting_for_a_phase_can_be_dropped_and_begun_again() {
             let ended = watched.await.expect("no panic");
             assert_eq!(ended, polls > usize::from(phase > Phase::Starting), "{phase} {polls}");
         }
+    }
+}
+
+/// Cancels: Lifecycle::run_once
+#[tokio::test(start_paused = true)]
+async fn an_admin_job_goes_on_after_its_run_was_dropped() {
+    for polls in 0.. {
+        let life = builder().build_local().expect("30 s are enough");
+        let handle = life.handle();
+        let done = Arc::new(Mutex::new(false));
+        let job = {
+            let (handle, done) = (handle.clone(), Arc::clone(&done));
+            async move {
+                handle.reached(Phase::Running).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                *done.lock().expect("no panic") = true;
+            }
+        };
+        let report = polled(polls, life.run_once("job", job)).await;
+        timeout(LIMIT, handle.reached(Phase::Stopped)).await.expect("it ends by itself");
+        assert_eq!(*done.lock().expect("no panic"), polls > 0, "after {polls} polls");
+        if let Some(report) = report {
+            assert_eq!(report.expect("runs").exit_code(), 0);
+            assert!(polls > 1, "there was something to drop");
+            return;
+        }
+    }
+}
+
+/// Cancels: TestKit::start, TestKit::passes, TestKit::reaches, TestKit::report
+#[cfg(feature = "test-kit")]
+#[tokio::test(start_paused = true)]
+async fn a_test_kit_whose_calls_were_dropped_goes_on() {
+    use lifecycle::test_kit::TestKit;
+    for polls in 0..4 {
+        let mut kit = TestKit::new(builder());
+        kit.life().on_close("slow", tokio::time::sleep(Duration::from_secs(1)));
+        let handle = kit.handle();
+        let started = polled(polls, kit.start()).await.is_some();
+        if polls == 0 {
+            assert_eq!(handle.phase(), Phase::Starting, "never polled is never called");
+            kit.start().await;
+        }
+        assert!(started || polls < 3, "{polls}");
+        kit.reaches(Phase::Running).await;
+        let began = tokio::time::Instant::now();
+        polled(polls, kit.passes(Duration::from_secs(5))).await;
+        assert!(polls < 2 || began.elapsed() >= Duration::from_secs(5), "{polls}");
+        handle.shutdown("test");
+        polled(polls, kit.reaches(Phase::Closing)).await;
+        kit.reaches(Phase::Closing).await;
+        let reported = polled(polls, kit.report()).await.is_some();
+        assert_eq!(reported, polls > 1, "{polls}");
+        // Lost to the test, and no matter to what is under test.
+        timeout(LIMIT, handle.reached(Phase::Stopped)).await.expect("it ends by itself");
     }
 }

@@ -26,6 +26,12 @@ async fn main() -> Result<Report, Box<dyn Error>> {
         Some("two-alike") => {
             life.spawn("a", pending::<()>()).spawn("a", pending::<()>());
         }
+        Some("after-nobody") => {
+            life.spawn("a", pending::<()>()).after("nobody");
+        }
+        Some("after-itself") => {
+            life.spawn("a", pending::<()>()).after("b").spawn("b", pending::<()>()).after("a");
+        }
         Some("component-panics") => {
             life.spawn("a", panics());
         }
