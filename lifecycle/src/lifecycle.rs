@@ -231,7 +231,7 @@ impl Lifecycle {
             Phase::Stopped => RunError::Ended,
             _ => RunError::ControlThreadLost,
         };
-        let sent = self.commands.send(Command::Run(run)).await;
+        let sent = self.commands.send(Command::Run(Box::new(run))).await;
         sent.map_err(|_| lost())?;
         wait.await.map_err(|_| lost())
     }
