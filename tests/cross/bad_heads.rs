@@ -147,6 +147,10 @@ fn post(headers: &str, body: &str) -> String {
     format!("POST / HTTP/1.1\r\nhost: x\r\n{headers}\r\n{body}")
 }
 
+fn post_unread(headers: &str, body: &str) -> String {
+    format!("POST /unread HTTP/1.1\r\nhost: x\r\n{headers}\r\n{body}")
+}
+
 fn malformed() -> Vec<Case> {
     let many = |count: usize| (0..count).map(|n| format!("x-{n}: y\r\n")).collect::<String>();
     vec![
@@ -221,7 +225,7 @@ fn smuggling_by_length() -> Vec<Case> {
     };
     let length = SMUGGLED.len();
     let body = format!("content-length: {length}\r\n");
-    let unread = format!("POST /unread HTTP/1.1\r\nhost: x\r\n{body}\r\n{SMUGGLED}");
+    let unread = post_unread(&body, SMUGGLED);
     vec![
         with("two lengths", "content-length: 5\r\ncontent-length: 6\r\n", &[400], &[]),
         with("two lengths, zero first", "content-length: 0\r\ncontent-length: 5\r\n", &[400], &[]),
@@ -247,6 +251,18 @@ fn smuggling_by_length() -> Vec<Case> {
             format!("{}{SMUGGLED}", get("/", &body)),
             &[200],
             &["GET / GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"],
+        ),
+        case(
+            "the longest length that is one",
+            post_unread("content-length: 18446744073709551613\r\n", SMUGGLED),
+            &[200],
+            &["POST /unread unread"],
+        ),
+        case(
+            "chunks that nobody reads and nobody ends",
+            post_unread("transfer-encoding: chunked\r\n", &format!("ffff\r\n{SMUGGLED}")),
+            &[200],
+            &["POST /unread unread"],
         ),
         case("a request as a body that nobody reads", unread, &[200], &["POST /unread unread"]),
     ]
