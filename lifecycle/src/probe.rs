@@ -7,6 +7,7 @@
 //! 1. `/livez` does not fall because of a drain.
 //! 2. It is the last thing to stop, just before the report.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_T
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::phase::Phase;
 use crate::shared::Shared;
@@ -50,19 +51,29 @@ impl Server {
 
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
+    let mut by_age = VecDeque::new();
     loop {
-        while connections.len() >= CONNECTIONS_MOST {
-            drop(connections.join_next().await);
-        }
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, Arc::clone(&shared)));
+                    make_room(&mut by_age);
+                    let shared = Arc::clone(&shared);
+                    by_age.push_back(connections.spawn(connection(stream, shared)));
                 }
                 // Out of descriptors, or a client that has already gone: never a spin.
                 Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
             },
             Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// The oldest goes when there are too many: a prober asks at once, so it is one that is mute.
+fn make_room(by_age: &mut VecDeque<AbortHandle>) {
+    by_age.retain(|connection| !connection.is_finished());
+    while by_age.len() >= CONNECTIONS_MOST {
+        if let Some(oldest) = by_age.pop_front() {
+            oldest.abort();
         }
     }
 }
@@ -113,7 +124,8 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-const CONNECTIONS_MOST: usize = 512;
+/// A platform asks over a few.
+const CONNECTIONS_MOST: usize = 128;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// For the head of a request, and between two on one connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -519,3 +519,19 @@ async fn asked_after_the_end_the_probe_server_is_gone() {
     drop(limited(held.read_to_end(&mut Vec::new())).await);
     limited(async { while TcpStream::connect(addr).await.is_ok() {} }).await;
 }
+
+/// More mute clients than it serves at a time: the oldest go, and whoever asks is answered.
+#[tokio::test]
+async fn a_crowd_of_mute_clients_does_not_blind_the_probe_server() {
+    let (addr, handle, run) = probes().await;
+    let mut mute = Vec::new();
+    for _ in 0..200 {
+        mute.push(TcpStream::connect(addr).await.unwrap());
+    }
+    let began = Instant::now();
+    let live = get("/livez", "connection: close\r\n");
+    assert_eq!(exchange(addr, live.as_bytes()).await, [200]);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    handle.shutdown("test");
+    assert_eq!(limited(run).await.unwrap().exit_code(), 0);
+}
