@@ -200,7 +200,7 @@ impl Lifecycle {
     ///
     /// Return the report from `main`: it prints itself and gives the exit code. By default
     /// the process is ended at its deadline even if this future is not polled any more, or
-    /// if it has returned and the runtime does not end ([`ForcedExit`]).
+    /// if it has returned and the runtime does not end ([`ForcedExit`](crate::ForcedExit)).
     ///
     /// # Errors
     /// [`RunError`] when components were registered in a way that cannot be
