@@ -32,6 +32,51 @@ fn the_house_rules_hold() {
     assert!(broken.is_empty(), "{} broken rules:\n{}", broken.len(), broken.join("\n"));
 }
 
+/// A test says by `/// Cancels: Type::name` what it drops after any number of polls.
+#[test]
+fn every_public_future_has_a_test_that_drops_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut futures, mut dropped) = (Vec::new(), Vec::new());
+    for path in rust_files(&root) {
+        let Ok(text) = fs::read_to_string(root.join(&path)) else { continue };
+        let source = Source::new(&path, &text);
+        futures.extend(public_futures(&source).into_iter().map(|name| (path.clone(), name)));
+        dropped.extend(said_to_be_dropped(&source));
+    }
+    assert!(futures.iter().any(|(_, name)| name == "drained"), "found {futures:?}");
+    futures.retain(|(_, name)| !dropped.contains(name));
+    assert!(futures.is_empty(), "no `/// Cancels: ` in any `tests` folder for {futures:?}");
+}
+
+/// The names of public async functions, and of public types that are futures. The drill's are
+/// left out: what is dropped there kills its process, as `tests/processes.rs` shows.
+fn public_futures(source: &Source<'_>) -> Vec<String> {
+    let name = |text: &str| {
+        text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
+    };
+    if !source.is_library() || source.path.starts_with("lifecycle-drill/") {
+        return Vec::new();
+    }
+    let code = source.lines[..source.tests_from()].iter().map(|line| line.trim_start());
+    let is_public = |name: &String| {
+        let made = format!("pub struct {name}");
+        code.clone().any(|line| line.starts_with(&made))
+    };
+    let functions = code.clone().filter_map(|line| line.strip_prefix("pub async fn "));
+    let types = code.clone().filter(|line| line.starts_with("impl"));
+    let types = types.filter_map(|line| line.split(" Future for ").nth(1));
+    functions.map(name).chain(types.map(name).filter(is_public)).collect()
+}
+
+fn said_to_be_dropped(source: &Source<'_>) -> Vec<String> {
+    if !source.is_test_file() {
+        return Vec::new();
+    }
+    let said = source.lines.iter().filter_map(|line| line.strip_prefix("/// Cancels: "));
+    let names = said.flat_map(|names| names.split(", "));
+    names.map(|name| name.rsplit("::").next().unwrap_or(name).to_owned()).collect()
+}
+
 impl<'a> Source<'a> {
     fn new(path: &'a str, text: &'a str) -> Self {
         Self { path, lines: text.lines().collect() }
@@ -281,6 +326,18 @@ mod the_rules_themselves {
         assert_eq!(library(rule, &format!("{note}pub async fn a() {{\n}}\npub async fn b()")), [8]);
         assert_eq!(library(rule, "impl X {\n    pub async fn a() {}"), [2]);
         assert!(check(rule, "examples/src/lib.rs", "pub async fn a()").is_empty());
+    }
+
+    #[test]
+    fn a_future_is_an_async_fn_or_a_public_type() {
+        let find = |path, text| public_futures(&Source::new(path, text));
+        let text = "    pub async fn a(&self) {\npub struct B<F> {\nimpl<F> Future for B<F>\n\
+                    struct C;\nimpl Future for C {\nasync fn d() {";
+        assert_eq!(find("lifecycle/src/x.rs", text), ["a", "B"]);
+        assert!(find("lifecycle-drill/src/x.rs", text).is_empty());
+        let told = "/// Cancels: Lifecycle::run, Reached\n#[tokio::test]";
+        assert_eq!(said_to_be_dropped(&Source::new("tests/x.rs", told)), ["run", "Reached"]);
+        assert!(said_to_be_dropped(&Source::new("lifecycle/src/x.rs", told)).is_empty());
     }
 
     #[test]

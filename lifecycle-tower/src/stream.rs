@@ -220,9 +220,8 @@ fn share_of(spread: Duration) -> Duration {
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.len() >= EVENT_STREAM.len()
-            && value[..EVENT_STREAM.len()].eq_ignore_ascii_case(EVENT_STREAM)
+        let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(EVENT_STREAM)
     })
 }
 
@@ -283,5 +282,37 @@ mod tests {
         let shares: Vec<_> = (0..100).map(|_| share_of(spread)).collect();
         assert!(shares.iter().all(|share| *share < spread));
         assert!(shares.iter().any(|share| *share != shares[0]));
+    }
+}
+
+/// For any content type.
+#[cfg(test)]
+mod properties {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 2_000, failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn an_event_stream_is_told_by_its_type_alone(
+            value in prop_oneof![
+                "[tT][eE]xt/[eE]vent-stream",
+                "text/event-stream( ?; ?[a-z]{1,5}(=[a-z]{0,5})?| ?;| )?",
+                "text/event-stream[!-~]{0,3}",
+                "\\PC{0,20}",
+            ],
+        ) {
+            let Ok(header) = HeaderValue::from_str(&value) else { return Ok(()) };
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, header);
+            let kind = value.split(';').next().unwrap_or_default();
+            let expected = kind.trim().eq_ignore_ascii_case("text/event-stream");
+            prop_assert_eq!(is_event_stream(&headers), expected, "{:?}", value);
+        }
     }
 }

@@ -208,3 +208,74 @@ mod tests {
         assert_eq!(late.cancel_ends, budget.cancel_ends);
     }
 }
+
+/// For any grace and whatever is set of it.
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_duration() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            4 => (0..100_000_u64).prop_map(Duration::from_millis),
+            2 => (0..40_000_000_u64).prop_map(Duration::from_secs),
+            1 => (any::<u64>(), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns)),
+            1 => Just(Duration::MAX),
+        ]
+    }
+
+    fn any_grace() -> impl Strategy<Value = Grace> {
+        let pre_stop = prop_oneof![Just(Duration::ZERO), any_duration()];
+        let set = (any_duration(), pre_stop, proptest::option::of(any_duration()));
+        set.prop_map(|(period, pre_stop, lame_duck)| Grace { period, pre_stop, lame_duck })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 5_000, failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn a_split_keeps_the_order_within_the_grace_or_says_why_not(grace in any_grace()) {
+            match Budget::split(grace) {
+                Ok(budget) => {
+                    prop_assert_eq!(budget.grace + grace.pre_stop, grace.period);
+                    prop_assert!(budget.lame_duck_ends < budget.drain_ends);
+                    prop_assert!(budget.drain_ends < budget.cancel_ends);
+                    prop_assert!(budget.cancel_ends < budget.exit_by);
+                    prop_assert!(budget.exit_by + MARGIN.0 <= budget.grace);
+                    prop_assert!(budget.exit_by + MARGIN.1 >= budget.grace, "no more is kept back");
+                    let set = grace.lame_duck.unwrap_or(budget.lame_duck_ends);
+                    prop_assert_eq!(budget.lame_duck_ends, set, "what is set is exact");
+                    prop_assert!(grace.period <= PERIOD_MOST);
+                }
+                Err(error) => {
+                    let said = error.to_string();
+                    let names = [show(&grace.period), show(&grace.pre_stop)];
+                    let left = grace.period.saturating_sub(grace.pre_stop);
+                    let named = names.iter().any(|name| said.contains(name));
+                    prop_assert!(named || said.contains(&show(&left)), "{said}");
+                }
+            }
+        }
+
+        #[test]
+        fn a_force_at_any_moment_keeps_the_order_and_adds_no_time(
+            grace in any_grace(), now in 0..40_000_000_000_u64,
+        ) {
+            if let Ok(budget) = Budget::split(grace) {
+                let now = Duration::from_millis(now).min(budget.exit_by);
+                let forced = budget.forced_at(now);
+                prop_assert!(forced.drain_ends <= forced.cancel_ends);
+                prop_assert!(forced.cancel_ends <= forced.exit_by);
+                prop_assert!(forced.exit_by <= budget.exit_by && forced.exit_by >= now);
+                prop_assert!(forced.exit_by <= now + FORCED_WINDOW + FORCED_CLOSING);
+                // It can be forced once more and stays as it is, or is earlier.
+                prop_assert!(forced.forced_at(now).exit_by <= forced.exit_by);
+            }
+        }
+    }
+
+    use crate::env::show;
+}

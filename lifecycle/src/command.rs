@@ -11,7 +11,7 @@ use crate::report::Report;
 /// One thing that it is told.
 pub(crate) enum Command {
     /// `main` has reached `run`.
-    Run(Run),
+    Run(Box<Run>),
     /// Serve the probes on this listener.
     #[cfg(feature = "probes")]
     Probes(std::net::TcpListener),

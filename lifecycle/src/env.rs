@@ -84,18 +84,14 @@ impl Settings {
     }
 }
 
-/// A duration as people write it: what humantime takes (`25s`, `1m30s`, `250ms`) and bare
-/// or decimal seconds, which it does not (`25`, `1.5`, `1.5s`). At most a year.
+/// A duration as people write it: what humantime takes (`25s`, `1m30s`, `250ms`, `1.5s`) and
+/// bare seconds, which it does not (`25`, `1.5`). At most a year.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
-    let number = text.strip_suffix('s').unwrap_or(text);
-    let plain = number.starts_with(|c: char| c.is_ascii_digit())
-        && number.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let duration = if plain {
-        Duration::try_from_secs_f64(number.parse().ok()?).ok()?
-    } else {
-        humantime::parse_duration(text).ok()?
-    };
+    let bare = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    // Not by way of a float, which would be a nanosecond off.
+    let with_unit = if bare { format!("{text}s") } else { text.to_owned() };
+    let duration = humantime::parse_duration(&with_unit).ok()?;
     (duration <= PERIOD_MOST).then_some(duration)
 }
 
@@ -195,6 +191,9 @@ mod tests {
             ("inf", None),
             ("1.2.3", None),
             (".5", None),
+            ("1.", None),
+            ("", None),
+            ("8400000.2", ms(8_400_000_200)),
             ("s", None),
             ("ten", None),
             ("5 bananas", None),
@@ -269,22 +268,143 @@ mod tests {
             );
         }
     }
+}
 
-    #[test]
-    fn no_text_makes_the_parsers_panic() {
-        // A cheap sweep; the fuzzed form belongs to the next part.
-        for seed in 0..50_000_u64 {
-            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let text: String = (0..seed % 9)
-                .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    b"0123456789.smhdy+-e: "[(state >> 33) as usize % 21] as char
-                })
-                .collect();
+/// For any text, and any set of variables.
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+
+    use super::*;
+    use crate::budget::Budget;
+
+    /// Nothing is written down: a text that fails is printed, and belongs into the tables above.
+    fn cases(cases: u32) -> ProptestConfig {
+        ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    }
+
+    /// Text that looks like what is expected, or like nothing.
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[0-9]{1,12}(\\.[0-9]{1,3})?(s|ms|m|h|d|years|)",
+            "[-+0-9.smhdyew: ]{0,12}",
+            "(immediately|after:|at-drain|never|off)?[0-9a-z:.-]{0,6}",
+            "\\PC{0,12}",
+        ]
+    }
+
+    fn within_a_year() -> impl Strategy<Value = Duration> {
+        (0..=PERIOD_MOST.as_secs() - 1, 0..1_000_000_000_u32)
+            .prop_map(|(s, ns)| Duration::new(s, ns))
+    }
+
+    proptest! {
+        #![proptest_config(cases(1_000))]
+
+        #[test]
+        fn any_text_is_a_duration_within_a_year_or_refused(text in text()) {
             if let Some(duration) = parse_duration(&text) {
-                assert!(duration <= PERIOD_MOST, "{text:?}");
+                prop_assert!(duration <= PERIOD_MOST);
+                prop_assert!(!text.contains('-'), "{text:?}");
+                // What is shown of it is understood again.
+                let shown = parse_duration(&show(&duration)).expect("understood");
+                prop_assert_eq!(shown.as_millis(), duration.as_millis());
             }
-            parse_readiness(&text);
+        }
+
+        #[test]
+        fn what_humantime_writes_is_read_to_the_nanosecond(duration in within_a_year()) {
+            let text = humantime::format_duration(duration).to_string();
+            prop_assert_eq!(parse_duration(&text), Some(duration));
+        }
+
+        #[test]
+        fn where_both_understand_a_text_humantime_says_the_same(text in text()) {
+            if let (Some(ours), Ok(theirs)) = (parse_duration(&text), humantime::parse_duration(&text)) {
+                prop_assert_eq!(ours, theirs);
+            }
+        }
+
+        #[test]
+        fn decimal_seconds_are_read_to_the_nanosecond(
+            s in 0..31_000_000_u64,
+            ns in 0..1_000_000_000_u32,
+        ) {
+            for text in [format!("{s}.{ns:09}"), format!("{s}.{ns:09}s")] {
+                prop_assert_eq!(parse_duration(&text), Some(Duration::new(s, ns)), "{}", text);
+            }
+            prop_assert_eq!(parse_duration(&s.to_string()), Some(Duration::from_secs(s)));
+        }
+
+        #[test]
+        fn readiness_words_are_read_in_any_case(
+            (word, policy) in select(vec![
+                ("immediately", ReadinessPolicy::Immediately),
+                ("at-drain", ReadinessPolicy::AtDrain),
+                ("never", ReadinessPolicy::Never),
+            ]),
+            upper in any::<[bool; 11]>(),
+            delay in within_a_year(),
+        ) {
+            let letters = word.chars().zip(upper);
+            let mixed: String = letters
+                .map(|(letter, upper)| if upper { letter.to_ascii_uppercase() } else { letter })
+                .collect();
+            prop_assert_eq!(parse_readiness(&mixed), Some(policy));
+            let after = format!("after:{}", humantime::format_duration(delay));
+            prop_assert_eq!(parse_readiness(&after), Some(ReadinessPolicy::After(delay)));
+            prop_assert_eq!(parse_readiness(&format!("{mixed}x")), None);
+        }
+
+        #[test]
+        fn any_address_is_read_as_it_is_written(addr in any::<(std::net::IpAddr, u16)>()) {
+            let addr = SocketAddr::from(addr);
+            let settings = Settings::read(|name| (name == PROBE_ADDR).then(|| addr.to_string()));
+            prop_assert_eq!(settings.expect("an address").probe_addr, Some(addr));
+        }
+
+        #[test]
+        fn whatever_the_variables_hold_they_are_taken_or_refused_by_name(
+            values in proptest::collection::vec(proptest::option::of(text()), NAMES.len()),
+        ) {
+            let value = |name: &str| {
+                let at = NAMES.iter().position(|known| *known == name)?;
+                values[at].clone()
+            };
+            match Settings::read(value) {
+                // Sums never overflow, whatever was taken.
+                Ok(settings) => drop(Budget::split(settings.grace)),
+                Err(StartError::Variable { name, value: refused, takes }) => {
+                    let given = value(&name).expect("only what is set is refused");
+                    prop_assert_eq!(given.trim(), &refused);
+                    let said = StartError::Variable { name: name.clone(), value: refused, takes };
+                    let said = said.to_string();
+                    let shown = format!("{:?}", given.trim());
+                    prop_assert!(said.contains(&name) && said.contains(&shown), "{said}");
+                    prop_assert!([TAKES_DURATION, TAKES_READINESS, TAKES_ADDR].contains(&takes));
+                }
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
+
+        #[test]
+        fn the_first_platform_that_is_told_counts(
+            told in subsequence(
+                PLATFORMS.iter().flat_map(|(names, ..)| names.iter()).collect::<Vec<_>>(), 0..=11,
+            ),
+        ) {
+            let (period, source) = platform(|name| told.contains(&&name));
+            let first = PLATFORMS.iter().find(|(names, ..)| names.iter().any(|name| told.contains(&name)));
+            match first {
+                Some((_, seconds, name)) => prop_assert_eq!((period.as_secs(), source), (*seconds, *name)),
+                None => prop_assert_eq!((period, source), (GRACE_DEFAULT, "unknown platform")),
+            }
+            let grace = Grace { period, ..Grace::default() };
+            prop_assert!(Budget::split(grace).is_ok(), "every platform's own grace is enough");
         }
     }
+
+    const NAMES: [&str; 6] =
+        [GRACE_PERIOD, GRACE_PERIOD_K8S, PRE_STOP, LAME_DUCK, READINESS, PROBE_ADDR];
 }

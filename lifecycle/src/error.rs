@@ -122,7 +122,14 @@ pub enum ProbeError {
 }
 
 /// Why [`Lifecycle::run`](crate::Lifecycle::run) could not run. Running out of time is not
-/// among the reasons: that is a [`Report`](crate::Report).
+/// among the reasons: that is a [`Report`](crate::Report). Running twice is no reason either:
+/// it does not compile.
+/// ```compile_fail,E0382
+/// # async fn twice(life: lifecycle::Lifecycle) -> Result<(), lifecycle::RunError> {
+/// life.run().await?;
+/// life.run().await?;
+/// # Ok(()) }
+/// ```
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {

@@ -235,7 +235,7 @@ impl Lifecycle {
     ///
     /// Return the report from `main`: it prints itself and gives the exit code. By default
     /// the process is ended at its deadline even if this future is not polled any more, or
-    /// if it has returned and the runtime does not end ([`ForcedExit`]).
+    /// if it has returned and the runtime does not end ([`ForcedExit`](crate::ForcedExit)).
     ///
     /// # Errors
     /// [`RunError`] when components were registered in a way that cannot be
@@ -273,7 +273,7 @@ impl Lifecycle {
             Phase::Stopped => RunError::Ended,
             _ => RunError::ControlThreadLost,
         };
-        let sent = self.commands.send(Command::Run(run)).await;
+        let sent = self.commands.send(Command::Run(Box::new(run))).await;
         sent.map_err(|_| lost())?;
         wait.await.map_err(|_| lost())
     }

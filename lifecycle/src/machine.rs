@@ -439,3 +439,111 @@ mod tests {
         }
     }
 }
+
+/// For any order of events, at times that never go back.
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::budget::Grace;
+
+    fn event() -> impl Strategy<Value = Event> {
+        let duck = || select(vec![LameDuck::Serve, LameDuck::Skip]);
+        let signal =
+            select(vec![Signal::Hangup, Signal::Interrupt, Signal::Quit, Signal::Terminate]);
+        prop_oneof![
+            1 => Just(Event::Started),
+            1 => duck().prop_map(Event::Requested),
+            3 => (signal, duck()).prop_map(|(signal, duck)| Event::Signalled(signal, duck)),
+            3 => Just(Event::Tick),
+            1 => Just(Event::Idle),
+            1 => Just(Event::Unserved),
+            1 => Just(Event::Closed),
+        ]
+    }
+
+    fn budget() -> impl Strategy<Value = Budget> {
+        let lame_duck = proptest::option::of((0..3_000_u64).prop_map(Duration::from_millis));
+        ((900..100_000_u64).prop_map(Duration::from_millis), lame_duck).prop_filter_map(
+            "a lame duck that does not fit",
+            |(period, lame_duck)| {
+                Budget::split(Grace { period, lame_duck, ..Grace::default() }).ok()
+            },
+        )
+    }
+
+    /// What was done so far, and what of it may never be done again.
+    #[derive(Default)]
+    struct Seen {
+        began: bool,
+        entered: Option<Phase>,
+        cut: Vec<Phase>,
+        forced: bool,
+    }
+
+    impl Seen {
+        fn take(&mut self, action: Action, before: Phase) {
+            match action {
+                Action::Begin => {
+                    assert!(!self.began && !before.is_shutting_down(), "begins once");
+                    self.began = true;
+                }
+                Action::Enter(phase) => {
+                    assert!(self.entered.is_none_or(|last| phase > last), "invariant 1");
+                    assert_eq!(phase.is_shutting_down(), self.began, "{phase}");
+                    self.entered = Some(phase);
+                }
+                Action::Cut(phase) => {
+                    assert!(self.cut.iter().all(|last| phase > *last), "invariant 3");
+                    // A force cuts the drain out of the lame duck.
+                    assert!(self.entered.is_some_and(|now| now <= phase), "{phase}");
+                    self.cut.push(phase);
+                }
+                Action::ExitNow(_) => {
+                    assert!(self.forced || before == Phase::Stopped, "invariant 4");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 1_000, failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn any_order_of_events_keeps_the_invariants_and_ends_by_the_deadline(
+            budget in budget(),
+            events in proptest::collection::vec((event(), 0..4_000_u64), 0..40),
+        ) {
+            let (mut machine, mut seen) = (Machine::new(budget), Seen::default());
+            let mut at = Duration::ZERO;
+            let mut exit_by = machine.budget().exit_by;
+            for (event, ms) in events {
+                let before = machine.phase();
+                if seen.began {
+                    at += Duration::from_millis(ms);
+                }
+                seen.forced = machine.forced_by().is_some();
+                for action in machine.on(event, at) {
+                    seen.take(action, before);
+                }
+                prop_assert!(machine.phase() >= before, "invariant 1");
+                let ends = machine.phase_ends();
+                let waits = machine.phase().is_shutting_down() && machine.phase() != Phase::Stopped;
+                prop_assert_eq!(ends.is_some(), waits, "invariant 2");
+                prop_assert!(machine.budget().exit_by <= exit_by, "no time is added");
+                exit_by = machine.budget().exit_by;
+            }
+            if seen.began {
+                drop(machine.on(Event::Tick, at.max(exit_by)));
+                prop_assert_eq!(machine.phase(), Phase::Stopped, "gone by its deadline");
+                prop_assert_eq!(machine.on(Event::Tick, at + exit_by), []);
+            } else {
+                prop_assert!(machine.phase() < Phase::LameDuck);
+            }
+        }
+    }
+}

@@ -352,3 +352,19 @@ async fn an_adaptive_lame_duck_ends_when_nobody_comes_any_more() {
         "{said}"
     );
 }
+
+/// Cancels: ProbeFuture
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_the_drain_that_is_dropped_changes_nothing() {
+    let mut kit = kit();
+    kit.start().await;
+    for path in ["/drainz?wait=20s", "/readyz"] {
+        let request = hyper::Request::get(path).body(()).expect("a request");
+        let answer = tower_service::Service::call(&mut kit.handle().probes(), request);
+        let polled = tokio::time::timeout(Duration::from_millis(10), answer).await;
+        assert_eq!(polled.is_ok(), path == "/readyz");
+    }
+    assert_eq!(kit.handle().phase(), Phase::Running);
+    kit.signal(Signal::Terminate);
+    kit.report().await.is_clean();
+}

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![allow(clippy::print_stdout, reason = "some tests print what they measured")]
 
+mod bad_heads;
+mod cancel;
+mod faults;
 mod http1;
 mod http2;
 mod latency;

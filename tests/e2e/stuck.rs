@@ -98,3 +98,47 @@ async fn an_output_that_nobody_reads_cannot_hold_the_process_past_its_deadline()
     println!("with a stuck stderr and 3 s of grace: gone after {took:?}");
     assert!(took < Duration::from_secs(3), "before the platform's SIGKILL: {took:?}");
 }
+
+#[tokio::test]
+async fn out_of_descriptors_those_in_service_go_on_and_a_stop_is_clean() {
+    let shell = Subject::new("/bin/sh").args(["-c", "ulimit -n 40; exec \"$0\""]);
+    let subject = configured(shell.arg(tests::example("target")));
+    let mut process = Process::start(&subject, Setting::Plain).await.unwrap();
+    let connect = || timeout(LIMIT, TcpStream::connect(process.address()));
+    let mut first = connect().await.unwrap().unwrap();
+    let served = |answer: &str| answer.starts_with("HTTP/1.1 200");
+    assert!(served(&timeout(LIMIT, ask(&mut first)).await.unwrap().unwrap()));
+    let mut held = Vec::new();
+    for _ in 0..60 {
+        held.push(connect().await.unwrap().unwrap());
+    }
+    timeout(LIMIT, async {
+        while !process.tail().contains("cannot accept connections") {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("it runs out");
+    for _ in 0..20 {
+        let answer = timeout(LIMIT, ask(&mut first)).await.expect("goes on").unwrap();
+        assert!(served(&answer), "{answer}");
+    }
+    let told = Instant::now();
+    process.signal(Signal::Term).unwrap();
+    // Through the lame duck too: the first answer after the signal says goodbye.
+    let goodbye = timeout(LIMIT, async {
+        loop {
+            let answer = ask(&mut first).await.expect("served until it was told to leave");
+            assert!(served(&answer), "{answer}");
+            if answer.contains("connection: close") {
+                return;
+            }
+        }
+    });
+    goodbye.await.expect("told to leave");
+    let exit = process.wait(Duration::from_secs(6)).await.expect("ends in time");
+    assert_eq!(exit.ended, Ended::Code(0), "{}", process.tail());
+    println!("stopped without descriptors: gone after {:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(4), "{:?}", told.elapsed());
+    drop(held);
+}

@@ -352,3 +352,88 @@ mod tests {
         assert!(request("POST", "/x", Some(3)).contains("content-length: 3\r\n"));
     }
 }
+
+/// For any bytes, however they are cut.
+#[cfg(test)]
+mod properties {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes that look like a response, or like nothing.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let head = "HTTP/1\\.[01] [1-5][0-9]{2} OK\r\n\
+                    (content-length: [0-9]{1,20}\r\n)?(transfer-encoding: (chunked|x)\r\n)?\r\n";
+        let body = prop_oneof![
+            "([0-9a-f]{1,17}(;x)?\r\n[a-z]{0,9}\r\n){0,3}(0\r\n\r\n)?",
+            "[ -~\r\n]{0,40}",
+        ];
+        prop_oneof![
+            (head, body).prop_map(|(head, body)| (head + &body).into_bytes()),
+            vec(any::<u8>(), 0..80),
+        ]
+    }
+
+    /// What a reader makes of these pieces.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Outcome {
+        Garbled,
+        Read { status: Option<u16>, body: Vec<u8>, left: Vec<u8>, done: bool },
+    }
+
+    fn outcome(pieces: &[&[u8]]) -> Outcome {
+        let (mut reader, mut buffer) = (Reader::new(), BytesMut::new());
+        for piece in pieces {
+            buffer.extend_from_slice(piece);
+            if reader.feed(&mut buffer).is_err() {
+                return Outcome::Garbled;
+            }
+        }
+        let body = reader.so_far().map(|response| response.body.clone()).unwrap_or_default();
+        let status = reader.so_far().map(Response::status);
+        Outcome::Read { status, body, left: buffer.to_vec(), done: reader.is_done() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 2_000, failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn how_the_bytes_are_cut_makes_no_difference(bytes in bytes(), cut in 0..200_usize) {
+            let whole = outcome(&[&bytes]);
+            let (front, back) = bytes.split_at(cut.min(bytes.len()));
+            let singly: Vec<_> = bytes.chunks(1).collect();
+            prop_assert_eq!(&outcome(&[front, back]), &whole);
+            prop_assert_eq!(&outcome(&singly), &whole);
+        }
+
+        #[test]
+        fn what_is_written_in_chunks_or_with_a_length_is_read_back(
+            chunks in vec(vec(any::<u8>(), 1..50), 0..6), status in 200..600_u16, after in "[a-z]{0,9}",
+        ) {
+            prop_assume!(![204, 304].contains(&status));
+            let body = chunks.concat();
+            let mut chunked = format!("HTTP/1.1 {status} X\r\ntransfer-encoding: chunked\r\n\r\n").into_bytes();
+            for chunk in &chunks {
+                chunked.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                chunked.extend_from_slice(chunk);
+                chunked.extend_from_slice(b"\r\n");
+            }
+            chunked.extend_from_slice(b"0\r\n\r\n");
+            let length = body.len();
+            let mut sized = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+            sized.extend_from_slice(&body);
+            for mut bytes in [chunked, sized] {
+                bytes.extend_from_slice(after.as_bytes());
+                let mut reader = Reader::new();
+                let mut buffer = BytesMut::from(&bytes[..]);
+                reader.feed(&mut buffer).expect("well formed");
+                prop_assert_eq!(&buffer[..], after.as_bytes(), "the next response is left alone");
+                let response = reader.into_response().expect("whole");
+                prop_assert_eq!((response.status(), response.body()), (status, &body[..]));
+            }
+        }
+    }
+}

@@ -211,7 +211,9 @@ impl<T: Transport> AsyncWrite for CountedIo<T> {
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
             // An upgraded socket may be read on by its owner; nothing of it is thrown away.
-            let lingers = this.state.wants_linger() || this.inner.has_unread();
+            // A head that was refused half-way has more behind it.
+            let refused = this.state.has_part_of_a_head();
+            let lingers = refused || this.state.wants_linger() || this.inner.has_unread();
             if this.state.is_upgraded() || !lingers {
                 return Poll::Ready(Ok(()));
             }

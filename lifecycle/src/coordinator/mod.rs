@@ -116,7 +116,7 @@ impl Coordinator {
                 }
                 command = commands.recv(), if self.open => {
                     match command {
-                        Some(Command::Run(run)) => self.start(run),
+                        Some(Command::Run(run)) => self.start(*run),
                         #[cfg(feature = "probes")]
                         Some(Command::Probes(listener)) => probes.serve(listener),
                         None => {

@@ -58,6 +58,14 @@ pub struct CheckStatus {
     pub error: Option<String>,
 }
 
+/// What one run of a check has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Passed,
+    /// Why not.
+    Failed(String),
+}
+
 /// How many results in a row change a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Thresholds {
@@ -114,14 +122,12 @@ impl Entry {
     }
 
     /// Notes a result; the change of state, if it is one.
-    pub(crate) fn note(
-        &mut self,
-        result: Result<(), String>,
-        latency: Duration,
-        now_ms: u64,
-    ) -> Option<Flip> {
-        let found = if result.is_ok() { CheckState::Passing } else { CheckState::Failing };
-        self.error = result.err();
+    pub(crate) fn note(&mut self, found: Found, latency: Duration, now_ms: u64) -> Option<Flip> {
+        let (found, error) = match found {
+            Found::Passed => (CheckState::Passing, None),
+            Found::Failed(error) => (CheckState::Failing, Some(error)),
+        };
+        self.error = error;
         self.latency = latency;
         self.last_ms = Some(now_ms);
         if found == self.state {
@@ -217,8 +223,8 @@ mod tests {
     }
 
     fn note(entry: &mut Entry, passes: bool, at_ms: u64) -> Option<(CheckState, CheckState)> {
-        let result = if passes { Ok(()) } else { Err("down".to_owned()) };
-        entry.note(result, Duration::from_millis(3), at_ms).map(|flip| (flip.from, flip.to))
+        let found = if passes { Found::Passed } else { Found::Failed("down".to_owned()) };
+        entry.note(found, Duration::from_millis(3), at_ms).map(|flip| (flip.from, flip.to))
     }
 
     #[test]

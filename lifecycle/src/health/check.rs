@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::board::{CheckKind, Entry, Thresholds};
+use super::board::{CheckKind, Entry, Found, Thresholds};
 use crate::component::{BoxFuture, Component, Outcome, Role};
 use crate::error::BoxError;
 use crate::handle::Handle;
@@ -145,18 +145,18 @@ impl Check {
     }
 
     /// Runs it once, bounded by its timeout.
-    async fn once(&mut self, running: &mut JoinSet<Result<(), BoxError>>) -> Result<(), String> {
+    async fn once(&mut self, running: &mut JoinSet<Result<(), BoxError>>) -> Found {
         running.spawn((self.run)());
         match timeout(self.timeout, running.join_next()).await {
-            Ok(Some(Ok(Ok(())))) | Ok(None) => Ok(()),
-            Ok(Some(Ok(Err(error)))) => Err(chain(&*error)),
-            Ok(Some(Err(error))) => Err(match end_of(error) {
+            Ok(Some(Ok(Ok(())))) | Ok(None) => Found::Passed,
+            Ok(Some(Ok(Err(error)))) => Found::Failed(chain(&*error)),
+            Ok(Some(Err(error))) => Found::Failed(match end_of(error) {
                 End::Panicked(message) => format!("panicked: {message}"),
                 end => end.to_string(),
             }),
             Err(_) => {
                 running.abort_all();
-                Err(format!("timed out after {}", crate::env::show(&self.timeout)))
+                Found::Failed(format!("timed out after {}", crate::env::show(&self.timeout)))
             }
         }
     }
@@ -195,8 +195,8 @@ impl Check {
         running: &mut JoinSet<Result<(), BoxError>>,
     ) {
         let began = Instant::now();
-        let result = self.once(running).await;
-        shared.health().note(position, result, began.elapsed(), shared.clock().now_ms());
+        let found = self.once(running).await;
+        shared.health().note(position, found, began.elapsed(), shared.clock().now_ms());
         // One that was given up and blocks its thread is not started beside itself.
         while running.join_next().await.is_some() {}
     }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 pub use self::board::{CheckKind, CheckState, CheckStatus};
 pub use self::check::Check;
 
-use self::board::Entry;
+use self::board::{Entry, Found};
 pub(crate) use self::check::Checks;
 pub(crate) use self::watchdog::{Heart, Heartbeat, Pulse};
 use crate::shared::locked;
@@ -53,18 +53,12 @@ impl Health {
         locked(&self.entries).push(entry);
     }
 
-    /// Notes the result of the check at that position.
-    pub(crate) fn note(
-        &self,
-        position: usize,
-        result: Result<(), String>,
-        took: Duration,
-        now_ms: u64,
-    ) {
+    /// Notes what the check at that position has found.
+    pub(crate) fn note(&self, position: usize, found: Found, took: Duration, now_ms: u64) {
         let flip = {
             let mut entries = locked(&self.entries);
             let Some(entry) = entries.get_mut(position) else { return };
-            let flip = entry.note(result, took, now_ms);
+            let flip = entry.note(found, took, now_ms);
             flip.map(|flip| (flip, entry.status(now_ms)))
         };
         if let Some((flip, status)) = flip {

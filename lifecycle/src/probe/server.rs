@@ -4,14 +4,15 @@
 //! 1. It is the last thing to stop, just before the report; who waits with `/drainz` then
 //!    still gets the answer.
 
+use std::collections::VecDeque;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::service::Probes;
@@ -69,17 +70,18 @@ impl Server {
 
 async fn accept(listener: tokio::net::TcpListener, common: Common) {
     let mut connections = JoinSet::new();
+    let mut by_age = VecDeque::new();
     let mut stop = common.stop.clone();
     loop {
-        while connections.len() >= CONNECTIONS_MOST {
-            drop(connections.join_next().await);
-        }
         tokio::select! {
             biased;
             () = told(&mut stop) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, common.clone()));
+                    make_room(&mut by_age);
+                    let waiter = Arc::new(Waiter::new(Arc::clone(&common.waiting)));
+                    let connection = connection(stream, common.clone(), Arc::clone(&waiter));
+                    by_age.push_back((connections.spawn(connection), Arc::downgrade(&waiter)));
                 }
                 // Out of descriptors, or a client that has already gone: never a spin.
                 Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
@@ -91,13 +93,27 @@ async fn accept(listener: tokio::net::TcpListener, common: Common) {
     while connections.join_next().await.is_some() {}
 }
 
+/// The oldest goes when there are too many: a prober asks at once, so it is one that is mute.
+/// Those who wait for the drain are spared, up to half of the places.
+fn make_room(by_age: &mut VecDeque<(AbortHandle, Weak<Waiter>)>) {
+    by_age.retain(|(connection, _)| !connection.is_finished());
+    while by_age.len() >= CONNECTIONS_MOST {
+        let waits = |waiter: &Weak<Waiter>| waiter.upgrade().is_some_and(|one| one.waits());
+        let waiting = by_age.iter().filter(|(_, waiter)| waits(waiter)).count();
+        let spared = waiting <= CONNECTIONS_MOST / 2;
+        let oldest = by_age.iter().position(|(_, waiter)| !(spared && waits(waiter)));
+        if let Some((oldest, _)) = by_age.remove(oldest.unwrap_or(0)) {
+            oldest.abort();
+        }
+    }
+}
+
 async fn told(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-async fn connection(stream: tokio::net::TcpStream, common: Common) {
-    let Common { probes, mut stop, waiting } = common;
-    let waiter = Waiter { waits: AtomicBool::new(false), all: waiting };
+async fn connection(stream: tokio::net::TcpStream, common: Common, waiter: Arc<Waiter>) {
+    let Common { probes, mut stop, .. } = common;
     let service = service_fn(|request| {
         if Probes::waits(&request) {
             waiter.begin();
@@ -107,6 +123,8 @@ async fn connection(stream: tokio::net::TcpStream, common: Common) {
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
+        // `printf "GET /livez ..." | nc -N` closes its half at once, and waits for the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut served = std::pin::pin!(served);
     let mut ends = Instant::now() + CONNECTION_TIMEOUT;
@@ -137,6 +155,10 @@ struct Waiter {
 }
 
 impl Waiter {
+    fn new(all: Arc<AtomicUsize>) -> Self {
+        Self { waits: AtomicBool::new(false), all }
+    }
+
     fn begin(&self) {
         // Ordering: Relaxed, one thread; and so is what follows.
         if !self.waits.swap(true, Ordering::Relaxed) {
@@ -159,7 +181,8 @@ impl Drop for Waiter {
     }
 }
 
-const CONNECTIONS_MOST: usize = 512;
+/// A platform asks over a few.
+const CONNECTIONS_MOST: usize = 128;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// For the head of a request, and between two on one connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);

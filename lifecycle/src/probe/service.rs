@@ -179,3 +179,110 @@ impl fmt::Debug for ProbeFuture {
 
 const NOT_FOUND: &str =
     "not found: try /livez, /readyz, /startupz, /healthz, /drainz?wait=20s or /statusz\n";
+
+#[cfg(all(test, not(lifecycle_loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use hyper::{Method, Uri};
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::readiness::ReadinessPolicy;
+    use crate::shared::Shared;
+
+    fn shared(policy: ReadinessPolicy) -> Arc<Shared> {
+        Arc::new(Shared::new(Clock::coarse(), policy, None))
+    }
+
+    fn ask(shared: &Arc<Shared>, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
+        let probes = Probes::new(Handle::new(Arc::clone(shared)));
+        let mut request = Request::new(());
+        (*request.method_mut(), *request.uri_mut()) = (method.clone(), uri.clone());
+        let mut answer = tokio_test::task::spawn(probes.answer(&request));
+        match answer.poll() {
+            Poll::Ready(Ok(response)) => response,
+            Poll::Pending => panic!("{method} {uri} waits"),
+        }
+    }
+
+    fn get(shared: &Arc<Shared>, path: &'static str) -> u16 {
+        ask(shared, &Method::GET, &Uri::from_static(path)).status().as_u16()
+    }
+
+    #[test]
+    fn each_probe_follows_the_phase() {
+        let shared = shared(ReadinessPolicy::default());
+        let all = || ["/livez", "/readyz", "/startupz"].map(|path| get(&shared, path));
+        assert_eq!(all(), [200, 503, 503]);
+        shared.enter(Phase::Running);
+        assert_eq!(all(), [200, 200, 200]);
+        for phase in [Phase::LameDuck, Phase::Draining, Phase::Cancelling, Phase::Closing] {
+            shared.enter(phase);
+            assert_eq!(all(), [200, 503, 200], "{phase}");
+        }
+    }
+
+    #[test]
+    fn a_stop_before_the_start_was_over_makes_nothing_ready() {
+        for policy in [ReadinessPolicy::Never, ReadinessPolicy::AtDrain] {
+            let shared = shared(policy);
+            shared.enter(Phase::LameDuck);
+            for path in ["/readyz", "/startupz"] {
+                assert_eq!(get(&shared, path), 503, "{policy:?} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_paths_and_methods_are_told_off_in_plain_words() {
+        let shared = shared(ReadinessPolicy::default());
+        assert_eq!(get(&shared, "/"), 404);
+        let head = ask(&shared, &Method::HEAD, &Uri::from_static("/livez?verbose"));
+        assert_eq!(head.status().as_u16(), 200);
+        let post = ask(&shared, &Method::POST, &Uri::from_static("/livez"));
+        assert_eq!(post.status().as_u16(), 405);
+        assert_eq!(post.headers()[ALLOW], "GET, HEAD");
+        assert_eq!(post.headers()[CACHE_CONTROL], "no-store");
+        assert_eq!(get(&shared, "/drainz?wait=soon"), 400);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 2_000, failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn every_request_has_an_answer_and_most_queries_change_none(
+            path in prop_oneof!["/(livez|readyz|startupz|healthz)/?", "/[!-~]{0,20}", "[!-~]{0,20}"],
+            query in "[!-~&&[^ewEW%]]{0,30}",
+            method in "[A-Z]{1,8}|GET|HEAD",
+            phase in select(Phase::ALL.to_vec()),
+        ) {
+            let shared = shared(ReadinessPolicy::default());
+            if phase > Phase::Starting {
+                shared.enter(phase);
+            }
+            let method = Method::from_bytes(method.as_bytes()).expect("a token");
+            let Ok(uri) = path.parse::<Uri>() else { return Ok(()) };
+            let response = ask(&shared, &method, &uri);
+            let status = response.status().as_u16();
+            let bare = path.strip_suffix('/').unwrap_or(&path);
+            let known = ["/livez", "/readyz", "/startupz", "/healthz"].contains(&bare);
+            let reads = [Method::GET, Method::HEAD].contains(&method);
+            if known {
+                let falls = bare == "/readyz" || bare == "/startupz";
+                let met = if reads { status == 200 || (status == 503 && falls) } else { status == 405 };
+                prop_assert!(met, "{} {}: {}", method, path, status);
+            } else {
+                prop_assert!([200, 202, 400, 403, 404, 405, 503].contains(&status));
+            }
+            prop_assert_eq!(&response.headers()[CACHE_CONTROL], "no-store");
+            if let Some(uri) = format!("{path}?{query}").parse::<Uri>().ok().filter(|_| known) {
+                prop_assert_eq!(ask(&shared, &method, &uri).status().as_u16(), status);
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Faults with real processes: exit codes, how soon, and what the operator reads.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// Of the processes: drain until 1.3 s, hooks until 1.75 s.
+const GRACE: &str = "2s";
+
+/// How a process ended.
+struct End {
+    code: Option<i32>,
+    stderr: String,
+    took: Duration,
+}
+
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("HOST", "127.0.0.1")
+        .env("PORT", "0")
+        .env("LIFECYCLE_PROBE_ADDR", "off")
+        .env("LIFECYCLE_GRACE_PERIOD", GRACE)
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs it to its own end.
+async fn run(mut command: Command) -> End {
+    let began = Instant::now();
+    let output = timeout(LIMIT, command.output()).await.expect("it hangs").unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    End { code: output.status.code(), stderr, took: began.elapsed() }
+}
+
+/// Stops it with SIGTERM once it is ready.
+async fn stop(mut child: Child) -> End {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().expect("lives") != "ready" {}
+    let pid = child.id().unwrap().to_string();
+    let began = Instant::now();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    let mut stderr = String::new();
+    let mut err = child.stderr.take().unwrap();
+    let status = timeout(LIMIT, async {
+        err.read_to_string(&mut stderr).await.unwrap();
+        child.wait().await.unwrap()
+    });
+    let status = status.await.expect("it hangs");
+    End { code: status.code(), stderr, took: began.elapsed() }
+}
+
+fn fault(name: &str) -> Command {
+    let mut command = command(env!("CARGO_BIN_EXE_faults"));
+    command.arg(name);
+    command
+}
+
+#[tokio::test]
+async fn a_component_that_dies_ends_the_process_at_once_with_exit_code_1() {
+    for (name, cause) in [
+        ("component-panics", "component a panicked: on purpose"),
+        ("component-fails", "component a failed: no luck"),
+        ("component-ends", "component a ended"),
+    ] {
+        let End { code, stderr, took } = run(fault(name)).await;
+        assert_eq!(code, Some(1), "{name}: {stderr}");
+        assert!(stderr.contains(cause), "{name}: {stderr}");
+        for hook in ["first", "last"] {
+            assert!(stderr.contains(&format!("the hook {hook} ran")), "{name}: {stderr}");
+        }
+        assert!(took < Duration::from_secs(1), "{name}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_fails_says_why_in_its_first_line_and_ends_at_once() {
+    for (name, code, why) in [
+        ("main-fails", 1, "Error: \"no database\""),
+        ("main-panics", 101, "on purpose"),
+        ("two-alike", 1, "two components are named \"a\""),
+        ("after-nobody", 1, "\"nobody\""),
+        ("after-itself", 1, "\"b\""),
+        ("nonsense", 1, "none of the faults"),
+    ] {
+        let End { code: got, stderr, took } = run(fault(name)).await;
+        assert_eq!(got, Some(code), "{name}: {stderr}");
+        assert!(stderr.contains(why), "{name}: {stderr}");
+        assert!(!stderr.contains("the hook"), "{name}: nothing had begun: {stderr}");
+        assert!(took < Duration::from_secs(1), "{name}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_never_ends_is_cut_in_time_and_named() {
+    for (name, within) in [("component-never-ends", 1_700), ("component-blocks", 2_000)] {
+        let End { code, stderr, took } = stop(fault(name).spawn().unwrap()).await;
+        assert_eq!(code, Some(3), "{name}: {stderr}");
+        assert!(stderr.contains("component a"), "{name}: {stderr}");
+        for hook in ["first", "last"] {
+            assert!(stderr.contains(&format!("the hook {hook} ran")), "{name}: {stderr}");
+        }
+        assert!(took < Duration::from_millis(within), "{name}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_hook_is_named_and_skips_no_other() {
+    for (name, code, end) in [
+        ("hook-panics", 0, "hook bad panicked: on purpose"),
+        ("hook-fails", 0, "hook bad failed: no luck"),
+        ("hook-hangs", 3, "hook bad aborted"),
+        ("hook-blocks", 3, "hook bad aborted"),
+    ] {
+        let End { code: got, stderr, took } = stop(fault(name).spawn().unwrap()).await;
+        assert_eq!(got, Some(code), "{name}: {stderr}");
+        assert!(stderr.contains(end), "{name}: {stderr}");
+        for hook in ["first", "last"] {
+            assert!(stderr.contains(&format!("the hook {hook} ran")), "{name}: {stderr}");
+        }
+        assert!(took < Duration::from_secs(2), "{name}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_variable_is_told_with_its_value_and_its_forms() {
+    for (name, value, says) in [
+        ("LIFECYCLE_GRACE_PERIOD", "-5s", "25s"),
+        ("LIFECYCLE_GRACE_PERIOD", "soon", "25s"),
+        ("LIFECYCLE_GRACE_PERIOD", "99999999999999999999999999s", "a year at most"),
+        ("LIFECYCLE_GRACE_PERIOD", "1000 years", "a year at most"),
+        ("LIFECYCLE_GRACE_PERIOD", "2h30", "25s"),
+        ("LIFECYCLE_GRACE_PERIOD", "500ms", "too short"),
+        ("LIFECYCLE_GRACE_PERIOD", "0", "leaves nothing"),
+        ("LIFECYCLE_PRE_STOP", "-1", "25s"),
+        ("LIFECYCLE_PRE_STOP", "2s", "leaves nothing"),
+        ("LIFECYCLE_PRE_STOP", "366d", "leaves nothing"),
+        ("LIFECYCLE_LAME_DUCK", "1,5s", "1.5"),
+        ("LIFECYCLE_LAME_DUCK", "3s", "does not fit"),
+        ("LIFECYCLE_READINESS", "sometimes", "at-drain"),
+        ("LIFECYCLE_READINESS", "after:", "after:3s"),
+        ("LIFECYCLE_READINESS", "after:-1s", "after:3s"),
+        ("LIFECYCLE_PROBE_ADDR", "9090", "0.0.0.0:9090"),
+        ("LIFECYCLE_PROBE_ADDR", "localhost:70000", "0.0.0.0:9090"),
+    ] {
+        let mut command = command(env!("CARGO_BIN_EXE_target"));
+        command.env(name, value);
+        let End { code, stderr, took } = run(command).await;
+        assert_eq!(code, Some(1), "{name}={value}: {stderr}");
+        let lines: Vec<_> = stderr.lines().collect();
+        assert!(lines.len() == 1 && lines[0].starts_with("Error: "), "one line: {stderr}");
+        assert!(stderr.contains(says), "{name}={value}: {stderr}");
+        // A budget that contradicts itself shows its arithmetic instead.
+        let budget = stderr.contains("contradicts itself");
+        assert!(budget || (stderr.contains(name) && stderr.contains(value)), "{stderr}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_variable_that_is_no_text_is_told_too() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let mut command = command(env!("CARGO_BIN_EXE_target"));
+    command.env("LIFECYCLE_LAME_DUCK", OsStr::from_bytes(b"1\xff"));
+    let End { code, stderr, .. } = run(command).await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("LIFECYCLE_LAME_DUCK="), "{stderr}");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named_and_the_process_ends_at_once() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr: SocketAddr = taken.local_addr().unwrap();
+    let mut service = command(env!("CARGO_BIN_EXE_target"));
+    service.env("PORT", addr.port().to_string());
+    let mut probes = command(env!("CARGO_BIN_EXE_target"));
+    probes.env("LIFECYCLE_PROBE_ADDR", addr.to_string());
+    for (command, says) in [(service, "cannot listen on"), (probes, "LIFECYCLE_PROBE_ADDR sets")] {
+        let End { code, stderr, took } = run(command).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(&addr.to_string()) && stderr.contains(says), "{stderr}");
+        assert!(stderr.contains("in use"), "{stderr}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
