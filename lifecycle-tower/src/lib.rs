@@ -48,7 +48,14 @@ mod sync;
 pub use body::DrainBody;
 pub use future::DrainFuture;
 pub use layer::DrainLayer;
+#[cfg(all(feature = "serve", unix))]
+pub use serve::OwnedUnixListener;
 #[cfg(feature = "serve")]
-pub use serve::{PeerAddr, Serve, serve};
+pub use serve::{Listener, Negotiated, PeerAddr, Serve, serve};
+#[cfg(feature = "tls")]
+pub use serve::{TlsListener, TlsStream};
 pub use service::DrainService;
 pub use stream::{DrainToken, PolicyFuture, StreamPolicy, WithStreamPolicy};
+/// The rustls whose configuration `TlsListener` takes: for the right version of it.
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;

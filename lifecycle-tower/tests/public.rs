@@ -21,7 +21,7 @@ fn public_types_are_send_sync_and_debug() {
     shared::<DrainToken>();
     shared::<PeerAddr>();
     shared::<PolicyFuture<()>>();
-    shared::<Serve<()>>();
+    shared::<Serve<tokio::net::TcpListener, ()>>();
     shared::<StreamPolicy>();
     shared::<WithStreamPolicy<()>>();
     fn sent<T: Send + Debug>() {}

@@ -36,7 +36,7 @@ impl Server {
     pub(crate) async fn start_with(
         settings: Builder,
         app: impl FnOnce(Handle) -> Router,
-        adjust: impl FnOnce(Serve<Router>) -> Serve<Router>,
+        adjust: impl FnOnce(Serve<TcpListener, Router>) -> Serve<TcpListener, Router>,
     ) -> Self {
         let mut life = settings.build_local().unwrap();
         let handle = life.handle();

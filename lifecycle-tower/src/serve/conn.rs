@@ -9,12 +9,12 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
@@ -26,14 +26,30 @@ use tokio::time::{Instant, Sleep};
 use tower::Service;
 
 use super::exec::Streams;
-use super::io::{CountedIo, Transport};
+use super::handshake::Handshake;
+use super::io::CountedIo;
+use super::listener::{Listener, Negotiated};
 use super::request::{Common, Requests};
 use super::rule::{Decision, Facts, Limits, Protocol, Rule};
 use super::state::{ConnState, Look};
 
-type Io<T> = TokioIo<CountedIo<T>>;
-type Http1<T, S> = http1::UpgradeableConnection<Io<T>, Requests<S>>;
-type Http2<T, S> = http2::Connection<Io<T>, Requests<S>, Streams>;
+type Io<L> = TokioIo<CountedIo<L>>;
+type Http1<L, S> = http1::UpgradeableConnection<Io<L>, Requests<S>>;
+type Http2<L, S> = http2::Connection<Io<L>, Requests<S>, Streams>;
+
+/// Notes what the requests of a connection are to know of it.
+pub(crate) type Attach<L> =
+    dyn Fn(&<L as Listener>::Io, &<L as Listener>::Addr, &mut Extensions) + Send + Sync;
+
+/// What a server gives to each of its connections.
+pub(crate) struct Given<L: Listener, S> {
+    pub(crate) app: S,
+    pub(crate) common: Arc<Common>,
+    pub(crate) limits: Limits,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) attach: Arc<[Box<Attach<L>>]>,
+    pub(crate) streams: Streams,
+}
 
 /// What is asked of an application, in one place.
 pub(crate) trait App<B>:
@@ -52,12 +68,12 @@ where
 {
 }
 
-pub(crate) struct Conn<T: Transport, S: App<B>, B: http_body::Body + Send + 'static>
+pub(crate) struct Conn<L: Listener, S: App<B>, B: http_body::Body + Send + 'static>
 where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    proto: Proto<T, S, B>,
+    proto: Proto<L, S, B>,
     state: Arc<ConnState>,
     handle: Handle,
     limits: Limits,
@@ -67,23 +83,25 @@ where
     timer: Option<Timer>,
 }
 
-enum Proto<T: Transport, S: App<B>, B: http_body::Body + Send + 'static>
+enum Proto<L: Listener, S: App<B>, B: http_body::Body + Send + 'static>
 where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
     /// Reading the first bytes.
-    Unknown(Box<Unknown<T, S>>),
-    Http1(Pin<Box<Http1<T, S>>>),
-    Http2(Pin<Box<Http2<T, S>>>),
+    Unknown(Box<Unknown<L, S>>),
+    Http1(Pin<Box<Http1<L, S>>>),
+    Http2(Pin<Box<Http2<L, S>>>),
     /// Between two of the others, while one is made of another.
     Taken(std::marker::PhantomData<fn() -> B>),
 }
 
-struct Unknown<T, S> {
-    io: CountedIo<T>,
-    service: Requests<S>,
-    streams: Streams,
+struct Unknown<L: Listener, S> {
+    io: CountedIo<L>,
+    peer: L::Addr,
+    given: Given<L, S>,
+    /// Until it is over.
+    handshake: Option<Handshake>,
     first: Vec<u8>,
 }
 
@@ -100,9 +118,9 @@ struct Timer {
     armed: bool,
 }
 
-impl<T, S, B> Conn<T, S, B>
+impl<L, S, B> Conn<L, S, B>
 where
-    T: Transport,
+    L: Listener,
     S: App<B>,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
@@ -110,26 +128,24 @@ where
 {
     /// `guard` and `permit` are kept until the socket is dropped.
     pub(crate) fn new(
-        stream: T,
-        peer: SocketAddr,
-        app: S,
-        common: Arc<Common>,
-        limits: Limits,
+        io: L::Io,
+        peer: L::Addr,
+        given: Given<L, S>,
         (guard, permit): (InFlight, Option<OwnedSemaphorePermit>),
-        streams: Streams,
     ) -> Self {
         let state = Arc::new(ConnState::new());
-        let handle = common.handle.clone();
-        let io = CountedIo::new(stream, Arc::clone(&state), handle.clone(), guard, permit);
-        let service = Requests::new(app, common, Arc::clone(&state), peer);
-        let unknown = Unknown { io, service, streams, first: Vec::new() };
+        let (handle, limits) = (given.common.handle.clone(), given.limits);
+        let io = CountedIo::new(io, Arc::clone(&state), handle.clone(), guard, permit);
+        let now = Instant::now();
+        let handshake = Some(Handshake::new(now, given.handshake_timeout));
+        let unknown = Unknown { io, peer, given, handshake, first: Vec::new() };
         Self {
             proto: Proto::Unknown(Box::new(unknown)),
             state,
             handle,
             limits,
             rule: Rule::default(),
-            last_active: Instant::now(),
+            last_active: now,
             phase: None,
             timer: None,
         }
@@ -147,7 +163,7 @@ where
                         return Poll::Ready(());
                     };
                     match found {
-                        Some(protocol) => self.proto = unknown.start(protocol),
+                        Some(protocol) => self.proto = unknown.start(protocol, &self.state),
                         None => return Poll::Ready(()),
                     }
                 }
@@ -202,14 +218,26 @@ where
         Facts {
             phase,
             protocol,
-            // On HTTP/2 each stream holds its own data; what else is unsent is no request's.
-            busy: in_flight > 0 || (!http2 && self.state.is_write_blocked()),
+            // On HTTP/2 each stream holds its own data until the IO object has it; what else
+            // hyper has not sent is no request's.
+            busy: in_flight > 0
+                || if http2 { self.state.is_unsent() } else { self.state.is_write_blocked() },
             stream_ended: self.state.is_stream_ended(),
             part_of_a_head: self.state.has_part_of_a_head(),
             lingering: self.state.is_lingering(),
             now: Instant::now(),
             last_active: self.last_active,
         }
+    }
+
+    fn decide(&mut self, facts: &Facts) -> Decision {
+        if let Proto::Unknown(unknown) = &mut self.proto
+            && let Some(handshake) = &mut unknown.handshake
+        {
+            let idle = self.limits.idle_drain_timeout;
+            return handshake.decide(facts.phase, facts.now, idle);
+        }
+        self.rule.decide(facts, &self.limits)
     }
 
     fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
@@ -241,9 +269,25 @@ where
     }
 }
 
-impl<T: Transport, S> Unknown<T, S> {
-    /// Reads until the first bytes tell the protocol; `None` when the peer has left.
+impl<L: Listener, S> Unknown<L, S> {
+    /// Does the handshake, and reads until the first bytes tell the protocol if it has not;
+    /// `None` when the peer has left.
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Protocol>> {
+        if self.handshake.is_some() {
+            let negotiated = match ready!(self.io.poll_handshake(cx)) {
+                Ok(negotiated) => negotiated,
+                Err(error) => {
+                    tracing::debug!(target: "lifecycle", %error, "a handshake failed");
+                    return Poll::Ready(None);
+                }
+            };
+            self.handshake = None;
+            match negotiated {
+                Negotiated::Http1 => return Poll::Ready(Some(Protocol::Http1)),
+                Negotiated::Http2 => return Poll::Ready(Some(Protocol::Http2)),
+                Negotiated::Nothing => {}
+            }
+        }
         loop {
             let mut bytes = [0; FIRST_READ];
             let mut buf = ReadBuf::new(&mut bytes);
@@ -261,18 +305,24 @@ impl<T: Transport, S> Unknown<T, S> {
         }
     }
 
-    fn start<B>(self, protocol: Protocol) -> Proto<T, S, B>
+    fn start<B>(self, protocol: Protocol, state: &Arc<ConnState>) -> Proto<L, S, B>
     where
         S: App<B>,
         B: http_body::Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Self { mut io, service, streams, first } = self;
+        let Self { mut io, peer, given, first, .. } = self;
+        // After the handshake, which may tell who the peer is.
+        let mut known = Extensions::new();
+        for attach in &*given.attach {
+            attach(io.inner(), &peer, &mut known);
+        }
+        let service = Requests::new(given.app, given.common, Arc::clone(state), known);
         io.unread(&first);
         let io = TokioIo::new(io);
         if protocol == Protocol::Http2 {
-            let mut builder = http2::Builder::new(streams);
+            let mut builder = http2::Builder::new(given.streams);
             // For WebSockets over HTTP/2 (RFC 8441).
             builder.enable_connect_protocol();
             return Proto::Http2(Box::pin(builder.serve_connection(io, service)));
@@ -290,9 +340,9 @@ fn poll_armed(timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
     polled
 }
 
-impl<T, S, B> Future for Conn<T, S, B>
+impl<L, S, B> Future for Conn<L, S, B>
 where
-    T: Transport,
+    L: Listener,
     S: App<B>,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
@@ -313,7 +363,7 @@ where
         loop {
             this.note_activity();
             let facts = this.facts();
-            match this.rule.decide(&facts, &this.limits) {
+            match this.decide(&facts) {
                 Decision::Wait(None) => return Poll::Pending,
                 Decision::Wait(Some(at)) => ready!(this.poll_timer(at, cx)),
                 Decision::Close => return Poll::Ready(()),
@@ -337,6 +387,7 @@ where
                         && !this.state.is_write_blocked()
                         && this.state.flights().count() == 0
                     {
+                        this.state.set_leaving();
                         return Poll::Ready(());
                     }
                     // Something is there; the runtime is about to wake us for it.
@@ -349,9 +400,9 @@ where
     }
 }
 
-impl<T, S, B> fmt::Debug for Conn<T, S, B>
+impl<L, S, B> fmt::Debug for Conn<L, S, B>
 where
-    T: Transport,
+    L: Listener,
     S: App<B>,
     B: http_body::Body + Send + 'static,
     B::Data: Send,

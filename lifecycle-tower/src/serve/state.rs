@@ -25,6 +25,10 @@ pub(crate) struct ConnState {
     active: AtomicBool,
     /// The socket takes no more for now, so a response is not wholly sent.
     write_blocked: AtomicBool,
+    /// The IO object itself (a TLS session) keeps bytes that the socket does not take.
+    unsent: AtomicBool,
+    /// Closed by the rule, with nothing cut.
+    leaving: AtomicBool,
     /// After the last response, read on until the client closes.
     linger: AtomicBool,
     lingering: AtomicBool,
@@ -55,6 +59,8 @@ impl ConnState {
             body_left: AtomicU64::new(0),
             active: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
+            unsent: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
             stream_ended: AtomicBool::new(false),
@@ -134,9 +140,36 @@ impl ConnState {
         self.write_blocked.store(true, Ordering::Relaxed);
     }
 
+    /// Whether written bytes are anywhere but with the socket.
     pub(crate) fn is_write_blocked(&self) -> bool {
         // Ordering: Relaxed, one task.
-        self.write_blocked.load(Ordering::Relaxed)
+        self.write_blocked.load(Ordering::Relaxed) || self.is_unsent()
+    }
+
+    pub(crate) fn set_unsent(&self) {
+        // Ordering: Relaxed, one task.
+        self.unsent.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_unsent(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.unsent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn sent(&self) {
+        // Ordering: Relaxed, one task.
+        self.unsent.store(false, Ordering::Relaxed);
+        self.active.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_leaving(&self) {
+        // Ordering: Relaxed, one task.
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.leaving.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has_part_of_a_head(&self) -> bool {
