@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::listeners::{ASK, Running, hello};
-use crate::wire::{Wire, limited};
+use crate::wire::{Wire, limited, settings};
 
 pub(crate) const HTTP1: &[u8] = b"http/1.1";
 const H2: &[u8] = b"h2";
@@ -58,7 +58,7 @@ impl Identity {
         &self,
         stream: TcpStream,
         protocol: &[u8],
-    ) -> io::Result<TlsStream<TcpStream>> {
+    ) -> io::Result<Box<TlsStream<TcpStream>>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.cert.clone()).unwrap();
         let provider = Arc::new(ring::default_provider());
@@ -71,14 +71,15 @@ impl Identity {
             config.alpn_protocols = vec![protocol.to_vec()];
         }
         let name = ServerName::try_from("localhost").unwrap();
-        Box::pin(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+        // Boxed, as it holds the whole session.
+        Box::pin(TlsConnector::from(Arc::new(config)).connect(name, stream)).await.map(Box::new)
     }
 
     pub(crate) async fn connect(
         &self,
         addr: SocketAddr,
         protocol: &[u8],
-    ) -> io::Result<TlsStream<TcpStream>> {
+    ) -> io::Result<Box<TlsStream<TcpStream>>> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         self.over(stream, protocol).await
@@ -104,7 +105,7 @@ impl Secure {
         Self { identity, addr, running }
     }
 
-    async fn wire(&self, protocol: &[u8]) -> Wire<TlsStream<TcpStream>> {
+    async fn wire(&self, protocol: &[u8]) -> Wire<Box<TlsStream<TcpStream>>> {
         Wire::over(limited(self.identity.connect(self.addr, protocol)).await.unwrap())
     }
 
@@ -277,6 +278,8 @@ async fn a_handshake_that_ends_in_the_drain_gets_its_request_served() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     for (stream, protocol) in [(early, HTTP1), (queued, b"".as_slice())] {
         let mut wire = Wire::over(limited(server.identity.over(stream, protocol)).await.unwrap());
+        // Sleeps: a moment of silence between the handshake and the request, as there may be.
+        tokio::time::sleep(Duration::from_millis(200)).await;
         wire.send(ASK).await;
         let answer = wire.rest().await;
         assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
@@ -389,7 +392,7 @@ async fn what_the_session_still_holds_is_in_flight() {
         get(|path: axum::extract::Path<usize>| async move { vec![b'x'; path.0 * 1024] }),
     );
     let listener = TlsListener::new(Narrow(listener), identity.server());
-    let running = Running::start(|life| {
+    let running = Running::start_with(settings().grace_period(Duration::from_secs(10)), |life| {
         let server = serve(listener, app).idle_drain_timeout(Duration::from_millis(50));
         life.spawn("https", server);
     })
@@ -419,7 +422,7 @@ async fn what_the_session_still_holds_is_in_flight() {
 /// Asks, and begins to read long after the drain began; the length of the response. HTTP/2 by
 /// hand: a client that answered the server late would have its unread bytes reset.
 async fn read_late(
-    mut stream: TlsStream<TcpStream>,
+    mut stream: Box<TlsStream<TcpStream>>,
     kib: usize,
     protocol: &[u8],
     handle: lifecycle::Handle,
@@ -445,8 +448,9 @@ async fn read_late(
     stream.write_all(&ask).await.unwrap();
     stream.flush().await.unwrap();
     handle.draining().await;
-    // Sleeps: longer than any timeout for silent connections in this test.
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    // Sleeps: longer than any timeout for silent connections in this test, and than the time
+    // that a last look gives.
+    tokio::time::sleep(Duration::from_millis(2_000)).await;
     let mut answer = Vec::new();
     let end = stream.read_to_end(&mut answer).await;
     if protocol == H2 {

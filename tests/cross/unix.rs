@@ -10,7 +10,7 @@ use axum::extract::ConnectInfo;
 use axum::routing::get;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use lifecycle_tower::{OwnedUnixListener, serve};
+use lifecycle_tower::{Listener, OwnedUnixListener, serve};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::listeners::{ASK, Running, hello, until_refused};
@@ -90,6 +90,24 @@ async fn what_waits_in_the_accept_queue_is_served_and_the_listener_is_in_the_rep
     assert_eq!(report.exit_code(), 0);
     let report = report.to_string();
     assert!(report.contains("http.sock") && report.contains("swept: 20"), "{report}");
+}
+
+/// What makes the next one safe: the race is too short to be met every time.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn connecting_is_refused_before_the_sweep_and_the_queue_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("http.sock");
+    let mut listener = OwnedUnixListener::bind(&path).unwrap();
+    let early = UnixStream::connect(&path).await.unwrap();
+    listener.refuse_new();
+    let refused = UnixStream::connect(&path).await.unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    let (taken, _) = listener.try_accept().unwrap();
+    drop(taken);
+    assert_eq!(Wire::over(early).rest().await, "", "the queued one was taken");
+    let none = listener.try_accept().map(drop).unwrap_err();
+    assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
 }
 
 /// The sweep under fire. Each client is answered, or is refused before it has sent a byte.

@@ -1,4 +1,4 @@
-//! One connection: finds out its protocol, drives hyper, and closes it by the rule.
+//! One connection: drives hyper, and closes it by the rule.
 //!
 //! One task a connection; it wakes for the socket, for its requests, for the next phase
 //! and for one timer, never to poll.
@@ -12,44 +12,28 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use http::{Extensions, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use lifecycle::{BoxError, Handle, InFlight, Phase, Reached};
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 use tower::Service;
 
 use super::exec::Streams;
-use super::handshake::Handshake;
 use super::io::CountedIo;
-use super::listener::{Listener, Negotiated};
-use super::request::{Common, Requests};
+use super::listener::Listener;
+use super::opening::{Given, Opening};
+use super::request::Requests;
 use super::rule::{Decision, Facts, Limits, Protocol, Rule};
 use super::state::{ConnState, Look};
 
 type Io<L> = TokioIo<CountedIo<L>>;
 type Http1<L, S> = http1::UpgradeableConnection<Io<L>, Requests<S>>;
 type Http2<L, S> = http2::Connection<Io<L>, Requests<S>, Streams>;
-
-/// Notes what the requests of a connection are to know of it.
-pub(crate) type Attach<L> =
-    dyn Fn(&<L as Listener>::Io, &<L as Listener>::Addr, &mut Extensions) + Send + Sync;
-
-/// What a server gives to each of its connections.
-pub(crate) struct Given<L: Listener, S> {
-    pub(crate) app: S,
-    pub(crate) common: Arc<Common>,
-    pub(crate) limits: Limits,
-    pub(crate) handshake_timeout: Duration,
-    pub(crate) attach: Arc<[Box<Attach<L>>]>,
-    pub(crate) streams: Streams,
-}
 
 /// What is asked of an application, in one place.
 pub(crate) trait App<B>:
@@ -88,21 +72,12 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// Reading the first bytes.
-    Unknown(Box<Unknown<L, S>>),
+    /// In its handshake, or reading the first bytes.
+    Opening(Box<Opening<L, S>>),
     Http1(Pin<Box<Http1<L, S>>>),
     Http2(Pin<Box<Http2<L, S>>>),
     /// Between two of the others, while one is made of another.
     Taken(std::marker::PhantomData<fn() -> B>),
-}
-
-struct Unknown<L: Listener, S> {
-    io: CountedIo<L>,
-    peer: L::Addr,
-    given: Given<L, S>,
-    /// Until it is over.
-    handshake: Option<Handshake>,
-    first: Vec<u8>,
 }
 
 /// The next phase that changes anything, and the wait for it.
@@ -137,10 +112,8 @@ where
         let (handle, limits) = (given.common.handle.clone(), given.limits);
         let io = CountedIo::new(io, Arc::clone(&state), handle.clone(), guard, permit);
         let now = Instant::now();
-        let handshake = Some(Handshake::new(now, given.handshake_timeout));
-        let unknown = Unknown { io, peer, given, handshake, first: Vec::new() };
         Self {
-            proto: Proto::Unknown(Box::new(unknown)),
+            proto: Proto::Opening(Box::new(Opening::new(io, peer, given, now))),
             state,
             handle,
             limits,
@@ -155,15 +128,15 @@ where
     fn poll_proto(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.proto {
-                Proto::Unknown(unknown) => {
-                    let found = ready!(unknown.poll_first(cx));
-                    let Proto::Unknown(unknown) =
+                Proto::Opening(opening) => {
+                    let found = ready!(opening.poll_protocol(cx));
+                    let Proto::Opening(opening) =
                         std::mem::replace(&mut self.proto, Proto::Taken(std::marker::PhantomData))
                     else {
                         return Poll::Ready(());
                     };
                     match found {
-                        Some(protocol) => self.proto = unknown.start(protocol, &self.state),
+                        Some(protocol) => self.proto = start(*opening, protocol, &self.state),
                         None => return Poll::Ready(()),
                     }
                 }
@@ -231,8 +204,8 @@ where
     }
 
     fn decide(&mut self, facts: &Facts) -> Decision {
-        if let Proto::Unknown(unknown) = &mut self.proto
-            && let Some(handshake) = &mut unknown.handshake
+        if let Proto::Opening(opening) = &mut self.proto
+            && let Some(handshake) = opening.handshake()
         {
             let idle = self.limits.idle_drain_timeout;
             return handshake.decide(facts.phase, facts.now, idle);
@@ -269,68 +242,30 @@ where
     }
 }
 
-impl<L: Listener, S> Unknown<L, S> {
-    /// Does the handshake, and reads until the first bytes tell the protocol if it has not;
-    /// `None` when the peer has left.
-    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Protocol>> {
-        if self.handshake.is_some() {
-            let negotiated = match ready!(self.io.poll_handshake(cx)) {
-                Ok(negotiated) => negotiated,
-                Err(error) => {
-                    tracing::debug!(target: "lifecycle", %error, "a handshake failed");
-                    return Poll::Ready(None);
-                }
-            };
-            self.handshake = None;
-            match negotiated {
-                Negotiated::Http1 => return Poll::Ready(Some(Protocol::Http1)),
-                Negotiated::Http2 => return Poll::Ready(Some(Protocol::Http2)),
-                Negotiated::Nothing => {}
-            }
-        }
-        loop {
-            let mut bytes = [0; FIRST_READ];
-            let mut buf = ReadBuf::new(&mut bytes);
-            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => self.first.extend_from_slice(buf.filled()),
-                _ => return Poll::Ready(None),
-            }
-            let known = self.first.len().min(PREFACE.len());
-            if self.first[..known] != PREFACE[..known] {
-                return Poll::Ready(Some(Protocol::Http1));
-            }
-            if known == PREFACE.len() {
-                return Poll::Ready(Some(Protocol::Http2));
-            }
-        }
+/// The server's side of the protocol.
+fn start<L, S, B>(
+    opening: Opening<L, S>,
+    protocol: Protocol,
+    state: &Arc<ConnState>,
+) -> Proto<L, S, B>
+where
+    L: Listener,
+    S: App<B>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let (io, service, streams) = opening.into_parts(state);
+    let io = TokioIo::new(io);
+    if protocol == Protocol::Http2 {
+        let mut builder = http2::Builder::new(streams);
+        // For WebSockets over HTTP/2 (RFC 8441).
+        builder.enable_connect_protocol();
+        return Proto::Http2(Box::pin(builder.serve_connection(io, service)));
     }
-
-    fn start<B>(self, protocol: Protocol, state: &Arc<ConnState>) -> Proto<L, S, B>
-    where
-        S: App<B>,
-        B: http_body::Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
-    {
-        let Self { mut io, peer, given, first, .. } = self;
-        // After the handshake, which may tell who the peer is.
-        let mut known = Extensions::new();
-        for attach in &*given.attach {
-            attach(io.inner(), &peer, &mut known);
-        }
-        let service = Requests::new(given.app, given.common, Arc::clone(state), known);
-        io.unread(&first);
-        let io = TokioIo::new(io);
-        if protocol == Protocol::Http2 {
-            let mut builder = http2::Builder::new(given.streams);
-            // For WebSockets over HTTP/2 (RFC 8441).
-            builder.enable_connect_protocol();
-            return Proto::Http2(Box::pin(builder.serve_connection(io, service)));
-        }
-        // No timer: hyper's head timeout would run on idle connections too; `rule` has ours.
-        let conn = http1::Builder::new().serve_connection(io, service).with_upgrades();
-        Proto::Http1(Box::pin(conn))
-    }
+    // No timer: hyper's head timeout would run on idle connections too; `rule` has ours.
+    let conn = http1::Builder::new().serve_connection(io, service).with_upgrades();
+    Proto::Http1(Box::pin(conn))
 }
 
 fn poll_armed(timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
@@ -412,8 +347,3 @@ where
         f.debug_struct("Conn").field("state", &self.state).finish_non_exhaustive()
     }
 }
-
-/// What every HTTP/2 connection begins with (RFC 9113, 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Most first requests fit, so that finding out the protocol costs no read of its own.
-const FIRST_READ: usize = 1024;

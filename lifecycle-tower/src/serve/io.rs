@@ -68,7 +68,10 @@ impl<L: Listener> CountedIo<L> {
     }
 
     pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Negotiated>> {
-        L::poll_handshake(&mut self.inner, cx)
+        let negotiated = ready!(L::poll_handshake(&mut self.inner, cx));
+        // The silence that counts begins after it.
+        self.state.read(0);
+        Poll::Ready(negotiated)
     }
 
     /// Gives bytes back that were read to find out the protocol.

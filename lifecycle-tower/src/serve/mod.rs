@@ -8,6 +8,7 @@ mod handshake;
 mod held;
 mod io;
 mod listener;
+mod opening;
 mod request;
 mod rule;
 mod state;
@@ -28,9 +29,10 @@ use tokio::sync::Semaphore;
 use tower::Service;
 
 use self::accept::Accepted;
-use self::conn::{Attach, Conn, Given};
+use self::conn::Conn;
 use self::exec::Streams;
 pub use self::listener::{Listener, Negotiated};
+use self::opening::{Attach, Given};
 use self::request::Common;
 use self::rule::Limits;
 #[cfg(feature = "tls")]
