@@ -15,7 +15,7 @@ use lifecycle_tower::rustls::crypto::ring;
 use lifecycle_tower::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use lifecycle_tower::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use lifecycle_tower::{Listener, TlsListener, serve};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -59,6 +59,14 @@ impl Identity {
         stream: TcpStream,
         protocol: &[u8],
     ) -> io::Result<Box<TlsStream<TcpStream>>> {
+        self.wrap(stream, protocol).await
+    }
+
+    async fn wrap<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: T,
+        protocol: &[u8],
+    ) -> io::Result<Box<TlsStream<T>>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.cert.clone()).unwrap();
         let provider = Arc::new(ring::default_provider());
@@ -284,6 +292,51 @@ async fn a_handshake_that_ends_in_the_drain_gets_its_request_served() {
         let answer = wire.rest().await;
         assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
     }
+    assert_eq!(server.running.report().await.exit_code(), 0);
+}
+
+/// A request whose record is half-way here when the drain looks a last time: rustls has told
+/// nobody of it.
+#[tokio::test]
+async fn half_a_record_is_not_taken_for_silence() {
+    let server = Secure::start(hello()).await;
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let mut socket = TcpStream::connect(server.addr).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let (half, halved) = tokio::sync::oneshot::channel::<()>();
+    let handle = server.running.handle.clone();
+    tokio::spawn(async move {
+        let (mut from, mut to) = tokio::io::split(theirs);
+        let (mut socket_from, mut socket_to) = socket.split();
+        let down = tokio::io::copy(&mut socket_from, &mut to);
+        let up = async {
+            let mut half = Some(half);
+            loop {
+                let mut piece = vec![0; 1 << 15];
+                let len = from.read(&mut piece).await.unwrap();
+                let split = if piece[0] == 23 && len > 400 { len / 2 } else { len };
+                if socket_to.write_all(&piece[..split]).await.is_err() || len == 0 {
+                    return;
+                }
+                if split < len {
+                    drop(half.take());
+                    handle.draining().await;
+                    // Sleeps: a network's moment between two segments.
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    socket_to.write_all(&piece[split..len]).await.unwrap();
+                }
+            }
+        };
+        drop(tokio::join!(down, up));
+    });
+    let mut wire = Wire::over(limited(server.identity.wrap(ours, HTTP1)).await.unwrap());
+    // Sleeps: older than the idle drain timeout when the drain begins.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let cookie = "c".repeat(500);
+    wire.send(&format!("GET / HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\n\r\n")).await;
+    drop(limited(halved).await);
+    server.running.stop();
+    assert!(wire.rest().await.ends_with("hello"));
     assert_eq!(server.running.report().await.exit_code(), 0);
 }
 

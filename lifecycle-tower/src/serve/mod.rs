@@ -9,6 +9,8 @@ mod held;
 mod io;
 mod listener;
 mod opening;
+#[cfg(feature = "tls")]
+mod records;
 mod request;
 mod rule;
 mod state;

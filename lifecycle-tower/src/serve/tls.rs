@@ -19,6 +19,7 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 use tokio_rustls::{Accept, TlsAcceptor, server};
 
 use super::listener::{Listener, Negotiated};
+use super::records::Records;
 
 /// Speaks TLS on the connections of another [`Listener`].
 ///
@@ -71,8 +72,8 @@ pub struct TlsStream<T> {
 }
 
 enum State<T> {
-    Handshake(Box<Accept<T>>),
-    Open(Box<server::TlsStream<T>>),
+    Handshake(Box<Accept<Records<T>>>),
+    Open(Box<server::TlsStream<Records<T>>>),
     /// The handshake has failed, and its error was told.
     Failed,
 }
@@ -95,7 +96,8 @@ impl<L> TlsListener<L> {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        (TlsStream { state: State::Handshake(Box::new(self.acceptor.accept(io))) }, peer)
+        let accept = self.acceptor.accept(Records::new(io));
+        (TlsStream { state: State::Handshake(Box::new(accept)) }, peer)
     }
 }
 
@@ -121,10 +123,14 @@ impl<L: Listener> Listener for TlsListener<L> {
         self.inner.refuse_new();
     }
 
-    /// What rustls has decrypted, the read before this has given; what it has not yet is in
-    /// the socket.
+    /// What rustls has decrypted, the read before this has given; what it has not is a part of
+    /// a record, or still in the socket.
     fn has_unread(stream: &Self::Io) -> bool {
-        stream.get_ref().is_some_and(|(io, _)| L::has_unread(io))
+        let State::Open(open) = &stream.state else {
+            return false;
+        };
+        let records = open.get_ref().0;
+        records.is_inside() || L::has_unread(records.inner())
     }
 
     fn poll_handshake(stream: &mut Self::Io, cx: &mut Context<'_>) -> Poll<io::Result<Negotiated>> {
@@ -142,14 +148,20 @@ impl<T> TlsStream<T> {
     #[must_use]
     pub fn get_ref(&self) -> Option<(&T, &ServerConnection)> {
         match &self.state {
-            State::Open(open) => Some(open.get_ref()),
+            State::Open(open) => {
+                let (records, session) = open.get_ref();
+                Some((records.inner(), session))
+            }
             State::Handshake(_) | State::Failed => None,
         }
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> TlsStream<T> {
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut server::TlsStream<T>>> {
+    fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<&mut server::TlsStream<Records<T>>>> {
         if let State::Handshake(accept) = &mut self.state {
             let done = ready!(Pin::new(&mut **accept).poll(cx));
             // The handshake is over, one way or the other.
