@@ -20,6 +20,10 @@
 //! # fn main() {}
 //! ```
 //!
+//! [`serve()`] takes TCP and Unix sockets ([`OwnedUnixListener`] looks after its file), with
+//! the feature `tls` TLS over either, and any [`Listener`] of your own; several on one
+//! lifecycle are closed together.
+//!
 //! # What happens at a stop
 //!
 //! From the cause on (the lame duck) connections are still accepted and every request is

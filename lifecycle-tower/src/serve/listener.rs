@@ -122,6 +122,10 @@ pub trait Listener: Sized + Send + 'static {
     /// Lets nobody connect from here on, if that can be had, and keeps what is in the queue:
     /// comes before the sweep, so that no connection arrives between the last look and the
     /// close. The default does nothing.
+    ///
+    /// Those of TCP and Unix sockets change the socket itself, so for every process that
+    /// shares it. Wrap a listener that was handed down (socket activation) in one of your own
+    /// that leaves this method out.
     fn refuse_new(&mut self) {}
 
     /// Whether bytes (or an end) are waiting that a read would give, though it said that it

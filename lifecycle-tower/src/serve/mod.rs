@@ -159,16 +159,27 @@ impl<L: Listener, S> Serve<L, S> {
     /// The user at the other end of a Unix socket:
     /// ```
     /// # #[cfg(unix)]
-    /// # fn example(listener: tokio::net::UnixListener) {
-    /// # let app = ();
-    /// #[derive(Clone)]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::convert::Infallible;
+    /// # use http::{Request, Response};
+    /// # let path = std::env::temp_dir().join(format!("doc-{}.sock", std::process::id()));
+    /// #[derive(Clone, Copy)]
     /// struct User(Option<u32>);
     ///
+    /// let app = tower::service_fn(|request: Request<_>| async move {
+    ///     let user = request.extensions().get::<User>().and_then(|User(uid)| *uid);
+    ///     Ok::<_, Infallible>(Response::new(format!("hello, {user:?}")))
+    /// });
+    /// let listener = lifecycle_tower::OwnedUnixListener::bind(path)?;
     /// let server = lifecycle_tower::serve(listener, app).with_connection_info(|socket, _peer| {
     ///     User(socket.peer_cred().ok().map(|cred| cred.uid()))
     /// });
-    /// # drop(server);
+    /// # lifecycle::Lifecycle::builder().build_local()?.spawn("http", server);
+    /// # Ok(())
     /// # }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
     /// ```
     pub fn with_connection_info<T>(
         mut self,
