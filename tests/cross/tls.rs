@@ -472,6 +472,32 @@ async fn what_the_session_still_holds_is_in_flight() {
     assert_eq!(running.report().await.exit_code(), 0);
 }
 
+/// Answers to PINGs are no response: a client that fills the connection with them and reads
+/// nothing holds no drain, though the session has bytes that it cannot send.
+#[tokio::test]
+async fn a_client_that_pings_and_never_reads_is_let_go() {
+    let (identity, (listener, addr)) = (Identity::new(), narrow().await);
+    let listener = TlsListener::new(Narrow(listener), identity.server());
+    let running = Running::start_with(settings().grace_period(Duration::from_secs(20)), |life| {
+        life.spawn("https", serve(listener, hello()));
+    })
+    .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = identity.over(socket.connect(addr).await.unwrap(), H2).await.unwrap();
+    let hello = [PREFACE.as_bytes(), &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    stream.write_all(&hello).await.unwrap();
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(100);
+    let full = async { while stream.write_all(&ping).await.is_ok() {} };
+    let full = tokio::time::timeout(Duration::from_secs(1), full).await;
+    assert!(full.is_err(), "neither end takes more");
+    let began = Instant::now();
+    running.stop();
+    let report = running.report().await;
+    assert_eq!(report.exit_code(), 0, "{report}");
+    assert!(began.elapsed() < Duration::from_secs(6), "held for {:?}", began.elapsed());
+}
+
 /// Asks, and begins to read long after the drain began; the length of the response. HTTP/2 by
 /// hand: a client that answered the server late would have its unread bytes reset.
 async fn read_late(

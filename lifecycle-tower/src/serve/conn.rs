@@ -191,10 +191,10 @@ where
         Facts {
             phase,
             protocol,
-            // On HTTP/2 each stream holds its own data until the IO object has it; what else
-            // hyper has not sent is no request's.
+            // On HTTP/2 each stream holds its own data until the IO object has it; what else is
+            // unsent is no request's.
             busy: in_flight > 0
-                || if http2 { self.state.is_unsent() } else { self.state.is_write_blocked() },
+                || if http2 { self.state.is_tail_unsent() } else { self.state.is_write_blocked() },
             stream_ended: self.state.is_stream_ended(),
             part_of_a_head: self.state.has_part_of_a_head(),
             lingering: self.state.is_lingering(),

@@ -208,8 +208,8 @@ impl<L: Listener> AsyncWrite for CountedIo<L> {
         // what hyper still has. A bare socket never has anything to flush.
         if flushed.is_pending() {
             this.state.set_unsent();
-        } else if this.state.is_unsent() {
-            this.state.sent();
+        } else {
+            this.state.all_sent();
         }
         flushed
     }

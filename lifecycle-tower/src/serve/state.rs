@@ -27,6 +27,8 @@ pub(crate) struct ConnState {
     write_blocked: AtomicBool,
     /// The IO object itself (a TLS session) keeps bytes that the socket does not take.
     unsent: AtomicBool,
+    /// HTTP/2: the IO object was given the last bytes of a response since it last had none.
+    tail: AtomicBool,
     /// Closed by the rule, with nothing cut.
     leaving: AtomicBool,
     /// After the last response, read on until the client closes.
@@ -60,6 +62,7 @@ impl ConnState {
             active: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
+            tail: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
@@ -151,15 +154,28 @@ impl ConnState {
         self.unsent.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_unsent(&self) -> bool {
+    fn is_unsent(&self) -> bool {
         // Ordering: Relaxed, one task.
         self.unsent.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn sent(&self) {
-        // Ordering: Relaxed, one task.
-        self.unsent.store(false, Ordering::Relaxed);
-        self.active.store(true, Ordering::Relaxed);
+    /// Whether a response of HTTP/2 ends in what is unsent; answers to PINGs are none.
+    pub(crate) fn is_tail_unsent(&self) -> bool {
+        // Ordering: Relaxed, another task's mark is seen with the end of its flight.
+        self.is_unsent() && self.tail.load(Ordering::Relaxed)
+    }
+
+    /// The IO object has given all that it had to the socket.
+    pub(crate) fn all_sent(&self) {
+        // Ordering: Relaxed, as above. Looked at first: every response is flushed.
+        if self.tail.load(Ordering::Relaxed) {
+            self.tail.store(false, Ordering::Relaxed);
+        }
+        if self.is_unsent() {
+            // Ordering: Relaxed, one task.
+            self.unsent.store(false, Ordering::Relaxed);
+            self.active.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn set_leaving(&self) {
@@ -315,6 +331,9 @@ impl Drop for RequestGuard {
             if let Some(guard) = self.guard.take() {
                 self.conn.hold(guard);
             }
+        } else {
+            // Ordering: Relaxed, the end of the flight below publishes it.
+            self.conn.tail.store(true, Ordering::Relaxed);
         }
         if self.conn.flights.end() {
             self.conn.task.wake();
