@@ -230,7 +230,8 @@ async fn a_silent_http2_client_is_greeted_and_let_go() {
     limited(stream.read_exact(&mut header)).await.unwrap();
     assert_eq!(header[3], 4, "SETTINGS come first");
     let took = server.stopped().await;
-    assert!(took < Duration::from_millis(1_700), "held for {took:?}");
+    // Longer than its second and shorter than the drain, on a busy machine too.
+    assert!(took < Duration::from_millis(2_200), "held for {took:?}");
 }
 
 #[tokio::test]
@@ -247,7 +248,7 @@ async fn a_handshake_that_fails_costs_its_own_connection_only() {
     wire.send(ASK).await;
     assert!(wire.rest().await.ends_with("hello"));
     let took = server.stopped().await;
-    assert!(took < Duration::from_millis(500), "nothing was left: {took:?}");
+    assert!(took < Duration::from_millis(900), "nothing was left: {took:?}");
 }
 
 #[tokio::test]
@@ -272,27 +273,37 @@ async fn a_handshake_is_bounded_and_its_place_goes_to_the_next() {
     assert_eq!(running.report().await.exit_code(), 0);
 }
 
-/// Connected before the drain, it shakes hands and asks within its second.
+/// Connected before the drain, it shakes hands and asks within its time.
 #[tokio::test]
 async fn a_handshake_that_ends_in_the_drain_gets_its_request_served() {
-    let server = Secure::start(hello()).await;
-    let early = TcpStream::connect(server.addr).await.unwrap();
+    let (identity, listener) = (Identity::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let addr = listener.local_addr().unwrap();
+    let listener = TlsListener::new(listener, identity.server());
+    let idle = Duration::from_millis(1_500);
+    let running = Running::start_with(settings().grace_period(Duration::from_secs(10)), |life| {
+        life.spawn("https", serve(listener, hello()).idle_drain_timeout(idle));
+    })
+    .await;
+    let early = TcpStream::connect(addr).await.unwrap();
     // Sleeps: older than the idle drain timeout when the drain begins, and no event tells.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let queued = TcpStream::connect(server.addr).await.unwrap();
-    server.running.stop();
-    limited(server.running.handle.draining()).await;
+    tokio::time::sleep(idle + Duration::from_millis(100)).await;
+    let queued = TcpStream::connect(addr).await.unwrap();
+    running.stop();
+    limited(running.handle.draining()).await;
     // Sleeps: well into the drain, within the time that they have.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    for (stream, protocol) in [(early, HTTP1), (queued, b"".as_slice())] {
-        let mut wire = Wire::over(limited(server.identity.over(stream, protocol)).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let ask = async |stream, protocol: &'static [u8]| {
+        let mut wire = Wire::over(limited(identity.over(stream, protocol)).await.unwrap());
         // Sleeps: a moment of silence between the handshake and the request, as there may be.
         tokio::time::sleep(Duration::from_millis(200)).await;
         wire.send(ASK).await;
-        let answer = wire.rest().await;
+        wire.rest().await
+    };
+    let (early, queued) = tokio::join!(ask(early, HTTP1), ask(queued, b""));
+    for answer in [early, queued] {
         assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
     }
-    assert_eq!(server.running.report().await.exit_code(), 0);
+    assert_eq!(running.report().await.exit_code(), 0);
 }
 
 /// A request whose record is half-way here when the drain looks a last time: rustls has told
@@ -364,11 +375,11 @@ async fn two_hundred_slow_handshakes_hold_neither_others_nor_the_drain() {
         let mut wire = server.wire(HTTP1).await;
         wire.send(ASK).await;
         assert!(wire.rest().await.ends_with("hello"));
-        assert!(began.elapsed() < Duration::from_secs(1), "held for {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(2), "held for {:?}", began.elapsed());
     }
     let took = server.stopped().await;
     assert!(took > Duration::from_millis(900), "a handshake has its second: {took:?}");
-    assert!(took < Duration::from_millis(1_500), "and no more: {took:?}");
+    assert!(took < Duration::from_millis(2_200), "and no more: {took:?}");
     for client in slow {
         limited(client).await.unwrap();
     }
