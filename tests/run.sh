@@ -60,18 +60,28 @@ step_doc() {
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
 }
 
+# A check that fails on warnings too; with RUSTFLAGS every dependency would be built again.
+check_without_warnings() {
+    local said
+    said=$(cargo check -q "$@" 2>&1) || { echo "$said"; return 1; }
+    if [ -n "$said" ]; then
+        echo "$said"
+        return 1
+    fi
+}
+
 # Each feature alone, and none, must build.
 step_features() {
     local package features feature
     for package in lifecycle lifecycle-tower lifecycle-drill; do
-        cargo check -q -p "$package" --no-default-features
+        check_without_warnings -p "$package" --no-default-features
         echo "$package without features builds"
         features=$(cargo metadata --no-deps --format-version 1 | python3 -c "
 import json, sys
 packages = json.load(sys.stdin)['packages']
 print(*next(p['features'] for p in packages if p['name'] == '$package'))")
         for feature in $features; do
-            cargo check -q -p "$package" --no-default-features --features "$feature"
+            check_without_warnings -p "$package" --no-default-features --features "$feature"
             echo "$package with $feature alone builds"
         done
     done

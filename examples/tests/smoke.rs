@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use lifecycle_drill::{Ended, Process, ReadyWhen, Routes, Setting, Signal, Subject, by_name};
+use lifecycle_drill::{
+    Ended, Process, Protocol, ReadyWhen, Routes, Setting, Signal, Subject, by_name,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -117,6 +120,64 @@ async fn orders() {
     let (_, answered) = tokio::join!(stopped, answered);
     answered.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 201") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn tls() {
+    let subject = subject(env!("CARGO_BIN_EXE_06_tls")).tls().protocol(Protocol::Http1AndH2c);
+    let subject = subject.routes(Routes::conventional());
+    for name in ["http1-in-flight-across-close", "http2-streams-in-flight"] {
+        let verdict = by_name(name).unwrap().run(&subject).await;
+        assert!(verdict.passed(), "{verdict}");
+    }
+}
+
+/// With the certificate of files: the one that a client sees is the file's.
+#[tokio::test]
+async fn tls_with_a_certificate_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["from-a-file".to_owned()]).unwrap();
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let subject = subject(env!("CARGO_BIN_EXE_06_tls")).env("CERT", &cert);
+    let mut half = Process::spawn(&subject, Setting::Plain).unwrap();
+    let exit = half.wait(LIMIT).await.expect("ends at once");
+    assert_eq!(exit.ended, Ended::Code(1));
+    assert!(half.tail().contains("CERT and KEY go together"), "{}", half.tail());
+
+    let process = Process::start(&subject.env("KEY", &key), Setting::Plain).await.unwrap();
+    let address = process.address();
+    let url = format!("https://from-a-file:{}/", address.port());
+    // curl trusts this certificate and no other.
+    let curl = Command::new("curl")
+        .args(["-sS", "--resolve", &format!("from-a-file:{}:127.0.0.1", address.port())])
+        .arg("--cacert")
+        .arg(&cert)
+        .arg(&url)
+        .kill_on_drop(true)
+        .output();
+    let curl = timeout(LIMIT, curl).await.unwrap().unwrap();
+    assert_eq!(String::from_utf8_lossy(&curl.stdout), "hello", "{curl:?}");
+    stop(process).await;
+}
+
+/// Neither a panic nor a backtrace, and nothing that could be taken for ready.
+#[tokio::test]
+async fn an_address_in_use_is_said_in_one_line() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (name, path) in
+        [("target", env!("CARGO_BIN_EXE_target")), ("tls", env!("CARGO_BIN_EXE_06_tls"))]
+    {
+        let subject = subject(path).port_env("UNUSED").env("PORT", &port);
+        let mut process = Process::spawn(&subject, Setting::Plain).unwrap();
+        let exit = process.wait(LIMIT).await.expect("ends at once");
+        assert_eq!(exit.ended, Ended::Code(1), "{name}");
+        let said = process.tail();
+        assert!(said.contains(&format!("cannot listen on 127.0.0.1:{port}: ")), "{said}");
+        assert!(!said.contains("panicked") && !said.contains("ready\n"), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    client::Wire,
+    client::{Alpn, Peer, Wire},
     error::{SignalError, StartError},
     output::{self, Line, Output, Stream},
     port, pty,
@@ -204,11 +204,11 @@ impl Process {
         let limit = subject.start_timeout;
         let deadline = Instant::now() + limit;
         let output = self.output.clone();
-        let (main, probes) = (self.address, self.probe_address);
+        let (main, probes) = (self.address, subject.probes_at(self.probe_address));
         let ready = async {
             match &subject.ready_when {
                 ReadyWhen::Connects => until(|| async move { connects(main).await }).await,
-                ReadyWhen::Http(path) => until(|| answers_200(probes, path)).await,
+                ReadyWhen::Http(path) => until(|| answers_200(&probes, path)).await,
                 ReadyWhen::Line(line) => output.line(|text| text.trim() == line).await,
                 ReadyWhen::LineContains(part) => output.line(|text| text.contains(part)).await,
             }
@@ -306,8 +306,8 @@ async fn connects(address: SocketAddr) -> bool {
     Wire::connect(address, READY_REQUEST_LIMIT).await.is_ok()
 }
 
-async fn answers_200(address: SocketAddr, path: &str) -> bool {
-    match Wire::connect(address, READY_REQUEST_LIMIT).await {
+async fn answers_200(peer: &Peer, path: &str) -> bool {
+    match Wire::open(peer, Alpn::Http1, READY_REQUEST_LIMIT).await {
         Ok(mut wire) => wire.get(path).await.is_ok_and(|response| response.status() == 200),
         Err(_) => false,
     }

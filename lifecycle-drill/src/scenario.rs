@@ -241,7 +241,7 @@ impl fmt::Display for Need {
             Self::Block => "the route `block` (a GET that blocks its event loop)",
             Self::Echo => "the route `echo` (a POST that reads its body)",
             Self::Events => "the route `events` (endless server-sent events)",
-            Self::H2c => "HTTP/2 without TLS",
+            Self::H2c => "HTTP/2",
             Self::LameDuck => "a lame duck of 300 ms or more",
             Self::LivePath => "the path of a liveness probe",
             Self::NamedBlockers => "a report that names what was cut",

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    client::{Fate, H2c, Response, Wire, WireError},
+    client::{Alpn, Fate, H2c, Peer, Response, Wire, WireError},
     error::{SignalError, StartError},
     ledger::Ledger,
     process::{Ended, Exit, Process, Setting},
@@ -87,20 +87,31 @@ impl Stage {
 
     /// A new HTTP/1 connection to the main port.
     pub(crate) async fn wire(&self) -> Result<Wire, Flaw> {
-        let connecting = Wire::connect(self.process()?.address(), self.subject.request_timeout);
-        connecting.await.during("connecting")
+        let (peer, limit) = (self.peer()?, self.subject.request_timeout);
+        Wire::open(&peer, Alpn::Http1, limit).await.during("connecting")
+    }
+
+    /// The same for HTTP/2 by hand.
+    pub(crate) async fn wire_for_http2(&self) -> Result<Wire, Flaw> {
+        let (peer, limit) = (self.peer()?, self.subject.request_timeout);
+        Wire::open(&peer, Alpn::Http2, limit).await.during("connecting for HTTP/2")
+    }
+
+    /// The main port, as its clients see it.
+    pub(crate) fn peer(&self) -> Result<Peer, Flaw> {
+        Ok(Peer { address: self.process()?.address(), tls: self.subject.tls.clone() })
     }
 
     /// A new HTTP/2 connection to the main port.
     pub(crate) async fn h2c(&self) -> Result<H2c, Flaw> {
-        let connecting = H2c::connect(self.process()?.address(), self.subject.request_timeout);
-        connecting.await.during("connecting with HTTP/2")
+        let (peer, limit) = (self.peer()?, self.subject.request_timeout);
+        H2c::connect(&peer, limit).await.during("connecting with HTTP/2")
     }
 
     /// A probe, on a connection of its own. Its status, or how it failed.
     pub(crate) async fn probe(&self, path: &str) -> Result<Fate, Flaw> {
-        let address = self.process()?.probe_address();
-        Ok(match Wire::connect(address, PROBE_LIMIT).await {
+        let peer = self.subject.probes_at(self.process()?.probe_address());
+        Ok(match Wire::open(&peer, Alpn::Http1, PROBE_LIMIT).await {
             Ok(mut wire) => Wire::fate(&wire.get(path).await),
             Err(error) => error.fate,
         })

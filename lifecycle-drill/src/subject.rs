@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use crate::client::{Peer, Tls};
 use crate::routes::Routes;
 use crate::signal::Signal;
 
@@ -48,6 +49,7 @@ pub struct Subject {
     pub(crate) startup_path: Option<String>,
     pub(crate) ready_when: ReadyWhen,
     pub(crate) protocol: Protocol,
+    pub(crate) tls: Option<Tls>,
     pub(crate) report: BlockerReport,
     pub(crate) routes: Routes,
     pub(crate) exits: ExitCodes,
@@ -81,7 +83,7 @@ pub enum Protocol {
     /// HTTP/1.1 only: the scenarios of HTTP/2 are skipped.
     #[default]
     Http1,
-    /// HTTP/1.1, and HTTP/2 without TLS by prior knowledge (h2c).
+    /// HTTP/1.1, and HTTP/2: without TLS by prior knowledge (h2c), with it by ALPN.
     Http1AndH2c,
 }
 
@@ -125,6 +127,7 @@ impl Subject {
             startup_path: Some("/startupz".to_owned()),
             ready_when: ReadyWhen::Connects,
             protocol: Protocol::default(),
+            tls: None,
             report: BlockerReport::default(),
             routes: Routes::new(),
             exits: ExitCodes::new(),
@@ -223,6 +226,13 @@ impl Subject {
         self
     }
 
+    /// The main port speaks TLS, with any certificate: it is not verified. Probes without an
+    /// address of their own are asked over TLS too.
+    pub fn tls(mut self) -> Self {
+        self.tls = Some(Tls::new());
+        self
+    }
+
     /// Whether it names what it cut off (default: it does).
     pub fn blocker_report(mut self, report: BlockerReport) -> Self {
         self.report = report;
@@ -296,6 +306,11 @@ impl Subject {
             .replace("{addr}", &main.to_string())
             .replace("{probe_addr}", &probes.to_string())
             .into()
+    }
+
+    /// Where the probes answer, as their clients see it.
+    pub(crate) fn probes_at(&self, address: SocketAddr) -> Peer {
+        Peer { address, tls: self.tls.clone().filter(|_| !self.separate_probes()) }
     }
 
     /// Whether the probes have an address of their own.

@@ -20,6 +20,10 @@
 //! # fn main() {}
 //! ```
 //!
+//! [`serve()`] takes TCP and Unix sockets ([`OwnedUnixListener`] looks after its file), with
+//! the feature `tls` TLS over either, and any [`Listener`] of your own; several on one
+//! lifecycle are closed together.
+//!
 //! # What happens at a stop
 //!
 //! From the cause on (the lame duck) connections are still accepted and every request is
@@ -48,7 +52,14 @@ mod sync;
 pub use body::DrainBody;
 pub use future::DrainFuture;
 pub use layer::DrainLayer;
+#[cfg(all(feature = "serve", unix))]
+pub use serve::OwnedUnixListener;
 #[cfg(feature = "serve")]
-pub use serve::{PeerAddr, Serve, serve};
+pub use serve::{Listener, Negotiated, PeerAddr, Serve, serve};
+#[cfg(feature = "tls")]
+pub use serve::{TlsListener, TlsStream};
 pub use service::DrainService;
 pub use stream::{DrainToken, PolicyFuture, StreamPolicy, WithStreamPolicy};
+/// The rustls whose configuration `TlsListener` takes: for the right version of it.
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;

@@ -6,8 +6,8 @@ use std::fmt::Debug;
 use http::{Request, Response};
 use lifecycle::Lifecycle;
 use lifecycle_tower::{
-    DrainBody, DrainFuture, DrainLayer, DrainService, DrainToken, PeerAddr, PolicyFuture, Serve,
-    StreamPolicy, WithStreamPolicy,
+    DrainBody, DrainFuture, DrainLayer, DrainService, DrainToken, Negotiated, PeerAddr,
+    PolicyFuture, Serve, StreamPolicy, WithStreamPolicy,
 };
 use tower::{Layer, Service};
 
@@ -21,9 +21,16 @@ fn public_types_are_send_sync_and_debug() {
     shared::<DrainToken>();
     shared::<PeerAddr>();
     shared::<PolicyFuture<()>>();
-    shared::<Serve<()>>();
+    shared::<Serve<tokio::net::TcpListener, ()>>();
     shared::<StreamPolicy>();
     shared::<WithStreamPolicy<()>>();
+    shared::<Negotiated>();
+    #[cfg(unix)]
+    shared::<lifecycle_tower::OwnedUnixListener>();
+    #[cfg(feature = "tls")]
+    shared::<lifecycle_tower::TlsListener<tokio::net::TcpListener>>();
+    #[cfg(feature = "tls")]
+    shared::<lifecycle_tower::TlsStream<tokio::net::TcpStream>>();
     fn sent<T: Send + Debug>() {}
     sent::<DrainBody<()>>();
 }

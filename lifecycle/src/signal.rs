@@ -62,6 +62,7 @@ pub(crate) struct Heard {
 pub(crate) enum By {
     /// Somebody who has pressed Ctrl-C and waits for it.
     Person,
+    #[cfg(any(all(unix, feature = "signal"), feature = "test-kit"))]
     Platform,
 }
 

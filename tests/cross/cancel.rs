@@ -71,7 +71,7 @@ async fn an_answer_dropped_after_any_poll_is_no_longer_in_flight() {
 
 /// A server that is dropped after so many polls.
 struct Dropped {
-    serve: Serve<Router>,
+    serve: Serve<TcpListener, Router>,
     polls: usize,
 }
 

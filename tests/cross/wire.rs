@@ -10,7 +10,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use lifecycle::{Builder, Handle, Lifecycle, Phase, Report};
 use lifecycle_tower::{Serve, serve};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -36,7 +36,7 @@ impl Server {
     pub(crate) async fn start_with(
         settings: Builder,
         app: impl FnOnce(Handle) -> Router,
-        adjust: impl FnOnce(Serve<Router>) -> Serve<Router>,
+        adjust: impl FnOnce(Serve<TcpListener, Router>) -> Serve<TcpListener, Router>,
     ) -> Self {
         let mut life = settings.build_local().unwrap();
         let handle = life.handle();
@@ -67,7 +67,7 @@ impl Server {
     }
 
     pub(crate) async fn connect(&self) -> Wire {
-        Wire { stream: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
+        Wire::over(TcpStream::connect(self.addr).await.unwrap())
     }
 
     pub(crate) async fn http1(&self) -> http1::SendRequest<Empty<Bytes>> {
@@ -87,14 +87,19 @@ impl Server {
 }
 
 /// A connection whose bytes are seen.
-pub(crate) struct Wire {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Wire<T = TcpStream> {
+    pub(crate) stream: T,
     read: Vec<u8>,
 }
 
-impl Wire {
+impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
+    pub(crate) fn over(stream: T) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
     pub(crate) async fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// Reads on until `text` has come.

@@ -5,3 +5,4 @@
 mod idle;
 mod stuck;
 mod target;
+mod tls;

@@ -1,8 +1,7 @@
-//! A well-behaved HTTP/2 client without TLS that remembers every GOAWAY.
+//! A well-behaved HTTP/2 client that remembers every GOAWAY.
 
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -13,12 +12,12 @@ use bytes::Bytes;
 use h2::{RecvStream, client::ResponseFuture, client::SendRequest};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     task::JoinHandle,
     time::timeout,
 };
 
 use super::{
+    dial::{Alpn, Peer, Stream},
     fate::{Fate, WireError},
     frames::{Scan, Seen},
 };
@@ -29,6 +28,7 @@ pub(crate) struct H2c {
     sender: SendRequest<Bytes>,
     scan: Arc<Mutex<Scan>>,
     connection: JoinHandle<Result<(), h2::Error>>,
+    scheme: &'static str,
     limit: Duration,
 }
 
@@ -48,13 +48,8 @@ pub(crate) struct Answering {
 }
 
 impl H2c {
-    pub(crate) async fn connect(address: SocketAddr, limit: Duration) -> Result<Self, WireError> {
-        let connecting = timeout(limit.min(CONNECT_LIMIT), TcpStream::connect(address));
-        let stream = match connecting.await {
-            Ok(connected) => connected.map_err(WireError::connecting)?,
-            Err(_) => return Err(WireError::new(Fate::ConnectTimedOut)),
-        };
-        stream.set_nodelay(true).map_err(WireError::connecting)?;
+    pub(crate) async fn connect(peer: &Peer, limit: Duration) -> Result<Self, WireError> {
+        let stream = peer.dial(Alpn::Http2, limit).await?;
         let scan = Arc::new(Mutex::new(Scan::default()));
         let sniffed = Sniffed { inner: stream, scan: Arc::clone(&scan) };
         // Only the preface has been sent if this fails: no request.
@@ -62,7 +57,8 @@ impl H2c {
             .await
             .map_err(|_| WireError::new(Fate::ConnectTimedOut))?
             .map_err(|error| WireError::caused(Fate::ResetInConnect, error))?;
-        Ok(Self { sender, scan, connection: tokio::spawn(connection), limit })
+        let connection = tokio::spawn(connection);
+        Ok(Self { sender, scan, connection, scheme: peer.scheme(), limit })
     }
 
     /// Sends a GET.
@@ -71,7 +67,7 @@ impl H2c {
         let ready = timeout(self.limit, self.sender.clone().ready());
         let mut sender =
             ready.await.map_err(|_| WireError::new(Fate::TimedOut))?.map_err(not_sent)?;
-        let request = http::Request::get(format!("http://drill{path}"))
+        let request = http::Request::get(format!("{}://drill{path}", self.scheme))
             .body(())
             .map_err(|error| WireError::caused(Fate::NotSent, error))?;
         let (response, _) = sender.send_request(request, true).map_err(not_sent)?;
@@ -161,7 +157,7 @@ impl Answering {
 /// A stream whose incoming bytes are looked at on their way.
 #[derive(Debug)]
 struct Sniffed {
-    inner: TcpStream,
+    inner: Stream,
     scan: Arc<Mutex<Scan>>,
 }
 
@@ -197,10 +193,10 @@ impl AsyncWrite for Sniffed {
     }
 }
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::net::TcpListener;
 
     use super::*;
@@ -225,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn remembers_the_goaways_and_sees_the_end() {
         let limit = Duration::from_secs(5);
-        let mut client = H2c::connect(server(2).await, limit).await.unwrap();
+        let mut client = H2c::connect(&server(2).await.into(), limit).await.unwrap();
         for _ in 0..2 {
             let fate = client.get("/").await.unwrap();
             assert_eq!(fate, Fate::Answered { status: 200, close: false });

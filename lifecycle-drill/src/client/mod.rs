@@ -2,6 +2,7 @@
 //!
 //! None of them retries: one request, one [`Fate`].
 
+mod dial;
 mod fate;
 mod frames;
 mod h2c;
@@ -9,6 +10,7 @@ mod http1;
 mod wire;
 mod ws;
 
+pub(crate) use dial::{Alpn, Peer, Tls};
 pub use fate::{Fate, WireError};
 pub(crate) use frames::{Scan, raw};
 pub(crate) use h2c::H2c;

@@ -1,15 +1,15 @@
-//! One raw TCP connection that speaks HTTP/1 byte by byte.
+//! One raw connection that speaks HTTP/1 byte by byte.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
+    dial::{Alpn, Peer, Stream},
     fate::{Fate, WireError},
     http1::{self, Reader, Response},
 };
@@ -20,7 +20,7 @@ use super::{
 /// connects again by itself.
 #[derive(Debug)]
 pub struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     /// What came and was not read as a response yet.
     inbox: BytesMut,
     /// Bytes sent since the last whole response.
@@ -48,13 +48,12 @@ impl Wire {
     /// # Errors
     /// [`WireError`] whose fate is one of those of connecting.
     pub async fn connect(address: SocketAddr, limit: Duration) -> Result<Self, WireError> {
-        let connecting = timeout(limit.min(CONNECT_LIMIT), TcpStream::connect(address));
-        let stream = match connecting.await {
-            Ok(connected) => connected.map_err(WireError::connecting)?,
-            Err(_) => return Err(WireError::new(Fate::ConnectTimedOut)),
-        };
-        // Each send is to be a packet of its own; without this a half head could be held back.
-        stream.set_nodelay(true).map_err(WireError::connecting)?;
+        Self::open(&address.into(), Alpn::Http1, limit).await
+    }
+
+    /// Connects as [`connect`](Self::connect) does, with TLS if the peer wants it.
+    pub(crate) async fn open(peer: &Peer, alpn: Alpn, limit: Duration) -> Result<Self, WireError> {
+        let stream = peer.dial(alpn, limit).await?;
         Ok(Self { stream, inbox: BytesMut::new(), sent: 0, limit })
     }
 
@@ -75,7 +74,11 @@ impl Wire {
             self.sent += count as u64;
             rest = rest.get(count..).unwrap_or_default();
         }
-        Ok(())
+        // A TLS session keeps back what the socket did not take.
+        match timeout_at(deadline, self.stream.flush()).await {
+            Ok(flushed) => flushed.map_err(|error| self.torn(error, false)),
+            Err(_) => Err(WireError::new(Fate::TimedOut)),
+        }
     }
 
     /// Reads one whole response.
@@ -115,10 +118,10 @@ impl Wire {
         self.send(http1::request("POST", path, Some(body.len() as u64))).await?;
         let deadline = Instant::now() + self.limit;
         let (mut reader, inbox, sent) = (Reader::new(), &mut self.inbox, self.sent);
-        let (mut from, mut to) = self.stream.split();
+        let (mut from, mut to) = tokio::io::split(&mut self.stream);
         let write = async {
             // The peer may stop reading; then the response says why, or its absence does.
-            let _stopped = to.write_all(body).await;
+            let _stopped = to.write_all(body).await.and(to.flush().await);
             std::future::pending::<()>().await;
         };
         let read = async {
@@ -224,9 +227,6 @@ async fn read_more(
     }
 }
 
-/// The kernel drops a SYN that meets a full or closing backlog and repeats it after 1 s: longer
-/// than that, so that a refusal is seen as one.
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const READ_SIZE: usize = 16 * 1024;
 
 #[cfg(test)]

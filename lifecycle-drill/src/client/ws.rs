@@ -1,20 +1,23 @@
 //! A WebSocket client: sends, reads, and tells how it was closed.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error, Message},
 };
 
-use super::fate::{Fate, WireError};
+use super::{
+    dial::{Alpn, Peer, Stream},
+    fate::{Fate, WireError},
+};
 
 /// One WebSocket connection.
 #[derive(Debug)]
 pub(crate) struct Ws {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Stream>,
     limit: Duration,
 }
 
@@ -29,14 +32,14 @@ pub(crate) enum WsEnd {
 
 impl Ws {
     pub(crate) async fn connect(
-        address: SocketAddr,
+        peer: &Peer,
         path: &str,
         limit: Duration,
     ) -> Result<Self, WireError> {
         let connect = async {
-            let stream = TcpStream::connect(address).await.map_err(WireError::connecting)?;
-            stream.set_nodelay(true).map_err(WireError::connecting)?;
-            let url = format!("ws://{address}{path}");
+            let stream = peer.dial(Alpn::Http1, limit).await?;
+            // TLS, where it is wanted, is beneath: the URL tells only the host.
+            let url = format!("ws://{}{path}", peer.address);
             // Boxed: the handshake's future is large.
             let (socket, _) = Box::pin(client_async(url, stream)).await.map_err(failed)?;
             Ok(Self { socket, limit })

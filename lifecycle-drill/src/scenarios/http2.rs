@@ -72,7 +72,7 @@ pub(super) const SCENARIOS: [Scenario; 7] = [
 /// A connection that says this and then nothing is closed soon after C; a second for GOAWAY.
 async fn mute(stage: &mut Stage, said: Vec<u8>) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
-    let mut wire = stage.wire().await?;
+    let mut wire = stage.wire_for_http2().await?;
     wire.send(said).await.during("saying less than a request")?;
     sleep(SETTLE).await;
     stage.signal(Signal::Term)?;
@@ -83,7 +83,7 @@ async fn mute(stage: &mut Stage, said: Vec<u8>) -> Result<(), Flaw> {
 
 async fn never_answers_ping(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
-    let mut wire = stage.wire().await?;
+    let mut wire = stage.wire_for_http2().await?;
     let hello = [raw::PREFACE, raw::SETTINGS].concat();
     wire.send(hello).await.during("the preface")?;
     let mut scan = Scan::default();

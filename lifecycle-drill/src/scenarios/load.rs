@@ -104,7 +104,7 @@ struct Stop {
 async fn one_stop(stage: &mut Stage, clients: u32, manner: Manner) -> Result<Stop, Flaw> {
     stage.start(Setting::Plain).await?;
     let plan = Plan {
-        address: stage.process()?.address(),
+        peer: stage.peer()?,
         path: stage.subject.routes.quick_path(),
         manner,
         limit: stage.subject.request_timeout,

@@ -2,7 +2,7 @@
 //!
 //! All of them end when a connect is refused, as the service is gone then; and at a deadline.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     task::JoinSet,
@@ -10,14 +10,14 @@ use tokio::{
 };
 
 use crate::{
-    client::{Fate, H2c, Wire},
+    client::{Alpn, Fate, H2c, Peer, Wire},
     ledger::Ledger,
 };
 
 /// What one client does.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    pub(super) address: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) path: String,
     pub(super) manner: Manner,
     pub(super) limit: Duration,
@@ -90,7 +90,7 @@ async fn one_each(plan: &Plan, ledger: &mut Ledger) {
 
 async fn h2c(plan: &Plan, streams: u32, ledger: &mut Ledger) {
     while plan.goes_on() {
-        let client = match H2c::connect(plan.address, plan.limit).await {
+        let client = match H2c::connect(&plan.peer, plan.limit).await {
             Ok(client) => client,
             Err(error) if goes_elsewhere(error.fate, ledger).await => continue,
             Err(_) => return,
@@ -117,7 +117,7 @@ async fn one_stream_after_another(plan: &Plan, client: &H2c) -> Ledger {
 /// A new connection; `None` when the service is gone or the time is over.
 async fn connect(plan: &Plan, ledger: &mut Ledger) -> Option<Wire> {
     while plan.goes_on() {
-        match Wire::connect(plan.address, plan.limit).await {
+        match Wire::open(&plan.peer, Alpn::Http1, plan.limit).await {
             Ok(wire) => return Some(wire),
             Err(error) if goes_elsewhere(error.fate, ledger).await => {}
             Err(_) => return None,
@@ -171,8 +171,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let limit = Duration::from_secs(5);
-        let plan =
-            Plan { address, path: "/".into(), manner, limit, deadline: Instant::now() + limit };
+        let plan = Plan {
+            peer: address.into(),
+            path: "/".into(),
+            manner,
+            limit,
+            deadline: Instant::now() + limit,
+        };
         let clients = start(&plan, 1);
         server(listener, 3).await;
         finish(clients).await

@@ -26,8 +26,8 @@ pub(super) const SCENARIOS: [Scenario; 1] = [Scenario::new(
 async fn closed_1001(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.routes.ws.clone().unwrap_or_default();
-    let (address, limit) = (stage.process()?.address(), stage.subject.request_timeout);
-    let mut ws = Ws::connect(address, &path, limit).await.during("opening a WebSocket")?;
+    let (peer, limit) = (stage.peer()?, stage.subject.request_timeout);
+    let mut ws = Ws::connect(&peer, &path, limit).await.during("opening a WebSocket")?;
     ws.echo("before").await.during("an echo before the signal")?;
     stage.signal(Signal::Term)?;
     let (lame_duck, slack) = (stage.subject.lame_duck, stage.subject.slack);

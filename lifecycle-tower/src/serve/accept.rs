@@ -6,19 +6,19 @@
 //! 2. A connection is counted before its task exists.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::Handle;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
+use super::listener::Listener;
+
 /// A connection that was accepted, with its place under the limit.
-pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
+pub(crate) struct Accepted<L: Listener> {
+    pub(crate) io: L::Io,
+    pub(crate) peer: L::Addr,
     pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -32,11 +32,11 @@ enum Remedy {
 }
 
 /// Accepts until the drain begins, and hands each connection to `taken`.
-pub(crate) async fn accept_until_draining(
-    listener: &TcpListener,
+pub(crate) async fn accept_until_draining<L: Listener>(
+    listener: &mut L,
     limit: Option<&Arc<Semaphore>>,
     handle: &Handle,
-    mut taken: impl FnMut(Accepted),
+    mut taken: impl FnMut(Accepted<L>),
 ) {
     let mut draining = std::pin::pin!(handle.draining());
     let mut backoff = Backoff::default();
@@ -66,48 +66,40 @@ pub(crate) async fn accept_until_draining(
     }
 }
 
-async fn one(listener: &TcpListener, limit: Option<&Arc<Semaphore>>) -> io::Result<Accepted> {
+async fn one<L: Listener>(
+    listener: &mut L,
+    limit: Option<&Arc<Semaphore>>,
+) -> io::Result<Accepted<L>> {
     let permit = match limit {
         // Never closed, so it always gives one in the end.
         Some(limit) => Arc::clone(limit).acquire_owned().await.ok(),
         None => None,
     };
-    let (stream, peer) = listener.accept().await?;
-    Ok(Accepted { stream, peer, permit })
+    let (io, peer) = listener.accept().await?;
+    Ok(Accepted { io, peer, permit })
 }
 
 /// Takes what is in the accept queue, beyond any limit, and closes the listener; how many
 /// were taken. Closing alone would reset every connection in the queue.
-///
-/// On Linux a filter first makes the listener deaf to new SYNs, so that no connection can
-/// arrive between the last look and the close: a client whose SYN falls into that fraction
-/// of a millisecond sends it again after a second and is refused, with nothing lost. A
-/// handshake that is still on its way across a network at that moment is reset; so is,
-/// where the filter is not to be had, what arrives in the last microseconds.
-pub(crate) async fn sweep(listener: TcpListener, mut taken: impl FnMut(Accepted)) -> usize {
-    let listener = match listener.into_std() {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::warn!(target: "lifecycle", %error, "the accept queue could not be swept");
-            return 0;
-        }
-    };
+pub(crate) async fn sweep<L: Listener>(
+    mut listener: L,
+    mut taken: impl FnMut(Accepted<L>),
+) -> usize {
     let ends = Instant::now() + SWEEP_MOST;
-    let deaf = refuse_new(&listener);
+    listener.refuse_new();
     let mut swept = 0;
     loop {
-        let left = sweep_once(&listener, ends, &mut taken, &mut swept);
+        let left = sweep_once(&mut listener, ends, &mut taken, &mut swept);
         if left == Left::Nothing || Instant::now() >= ends {
             break;
         }
         // Out of descriptors: those that close now make room.
         sleep(BACKOFF_FIRST).await;
     }
-    if deaf {
-        // What was let in on another processor while we looked.
-        tokio::task::yield_now().await;
-        sweep_once(&listener, ends, &mut taken, &mut swept);
-    }
+    // What was let in on another processor while we looked, and what the runtime, which turns
+    // once in between, has only now told a listener that hangs on it.
+    tokio::task::yield_now().await;
+    sweep_once(&mut listener, ends, &mut taken, &mut swept);
     drop(listener);
     swept
 }
@@ -119,25 +111,20 @@ enum Left {
     Something,
 }
 
-/// Accepts until nothing is left. On the std listener, since tokio's `accept` can be
-/// pending for other reasons than an empty queue. Bounded by time and by the longest
-/// queue that the system allows, since more may arrive meanwhile.
-fn sweep_once(
-    listener: &StdListener,
+/// Accepts until nothing is left. Bounded by time and by the longest queue that the system
+/// allows, since more may arrive meanwhile.
+fn sweep_once<L: Listener>(
+    listener: &mut L,
     ends: Instant,
-    taken: &mut impl FnMut(Accepted),
+    taken: &mut impl FnMut(Accepted<L>),
     swept: &mut usize,
 ) -> Left {
     // Linux lets one more queue than the backlog says.
     for _ in 0..=backlog_most() {
-        match listener.accept() {
-            Ok((stream, peer)) => {
-                let stream =
-                    stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-                if let Ok(stream) = stream {
-                    taken(Accepted { stream, peer, permit: None });
-                    *swept += 1;
-                }
+        match listener.try_accept() {
+            Ok((io, peer)) => {
+                taken(Accepted { io, peer, permit: None });
+                *swept += 1;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Left::Nothing,
             Err(error) if remedy(&error) == Remedy::Next => {}
@@ -151,26 +138,6 @@ fn sweep_once(
         }
     }
     Left::Nothing
-}
-
-/// Makes the listener drop every SYN; whether it could.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn refuse_new(listener: &StdListener) -> bool {
-    use socket2::SockFilter;
-    // Classic BPF on the TCP header: load the flags' byte; with SYN set keep 0 bytes of the
-    // segment, else all of it.
-    let filter = [
-        SockFilter::new(0x30, 0, 0, 13),
-        SockFilter::new(0x45, 0, 1, 0x02),
-        SockFilter::new(0x06, 0, 0, 0),
-        SockFilter::new(0x06, 0, 0, u32::MAX),
-    ];
-    socket2::SockRef::from(listener).attach_filter(&filter).is_ok()
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn refuse_new(_listener: &StdListener) -> bool {
-    false
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

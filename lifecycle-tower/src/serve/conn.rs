@@ -1,4 +1,4 @@
-//! One connection: finds out its protocol, drives hyper, and closes it by the rule.
+//! One connection: drives hyper, and closes it by the rule.
 //!
 //! One task a connection; it wakes for the socket, for its requests, for the next phase
 //! and for one timer, never to poll.
@@ -9,7 +9,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,21 +18,22 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use lifecycle::{BoxError, Handle, InFlight, Phase, Reached};
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 use tower::Service;
 
 use super::exec::Streams;
-use super::io::{CountedIo, Transport};
-use super::request::{Common, Requests};
+use super::io::CountedIo;
+use super::listener::Listener;
+use super::opening::{Given, Opening};
+use super::request::Requests;
 use super::rule::{Decision, Facts, Limits, Protocol, Rule};
 use super::state::{ConnState, Look};
 
-type Io<T> = TokioIo<CountedIo<T>>;
-type Http1<T, S> = http1::UpgradeableConnection<Io<T>, Requests<S>>;
-type Http2<T, S> = http2::Connection<Io<T>, Requests<S>, Streams>;
+type Io<L> = TokioIo<CountedIo<L>>;
+type Http1<L, S> = http1::UpgradeableConnection<Io<L>, Requests<S>>;
+type Http2<L, S> = http2::Connection<Io<L>, Requests<S>, Streams>;
 
 /// What is asked of an application, in one place.
 pub(crate) trait App<B>:
@@ -52,12 +52,12 @@ where
 {
 }
 
-pub(crate) struct Conn<T: Transport, S: App<B>, B: http_body::Body + Send + 'static>
+pub(crate) struct Conn<L: Listener, S: App<B>, B: http_body::Body + Send + 'static>
 where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    proto: Proto<T, S, B>,
+    proto: Proto<L, S, B>,
     state: Arc<ConnState>,
     handle: Handle,
     limits: Limits,
@@ -67,24 +67,17 @@ where
     timer: Option<Timer>,
 }
 
-enum Proto<T: Transport, S: App<B>, B: http_body::Body + Send + 'static>
+enum Proto<L: Listener, S: App<B>, B: http_body::Body + Send + 'static>
 where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// Reading the first bytes.
-    Unknown(Box<Unknown<T, S>>),
-    Http1(Pin<Box<Http1<T, S>>>),
-    Http2(Pin<Box<Http2<T, S>>>),
+    /// In its handshake, or reading the first bytes.
+    Opening(Box<Opening<L, S>>),
+    Http1(Pin<Box<Http1<L, S>>>),
+    Http2(Pin<Box<Http2<L, S>>>),
     /// Between two of the others, while one is made of another.
     Taken(std::marker::PhantomData<fn() -> B>),
-}
-
-struct Unknown<T, S> {
-    io: CountedIo<T>,
-    service: Requests<S>,
-    streams: Streams,
-    first: Vec<u8>,
 }
 
 /// The next phase that changes anything, and the wait for it.
@@ -100,9 +93,9 @@ struct Timer {
     armed: bool,
 }
 
-impl<T, S, B> Conn<T, S, B>
+impl<L, S, B> Conn<L, S, B>
 where
-    T: Transport,
+    L: Listener,
     S: App<B>,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
@@ -110,26 +103,22 @@ where
 {
     /// `guard` and `permit` are kept until the socket is dropped.
     pub(crate) fn new(
-        stream: T,
-        peer: SocketAddr,
-        app: S,
-        common: Arc<Common>,
-        limits: Limits,
+        io: L::Io,
+        peer: L::Addr,
+        given: Given<L, S>,
         (guard, permit): (InFlight, Option<OwnedSemaphorePermit>),
-        streams: Streams,
     ) -> Self {
         let state = Arc::new(ConnState::new());
-        let handle = common.handle.clone();
-        let io = CountedIo::new(stream, Arc::clone(&state), handle.clone(), guard, permit);
-        let service = Requests::new(app, common, Arc::clone(&state), peer);
-        let unknown = Unknown { io, service, streams, first: Vec::new() };
+        let (handle, limits) = (given.common.handle.clone(), given.limits);
+        let io = CountedIo::new(io, Arc::clone(&state), handle.clone(), guard, permit);
+        let now = Instant::now();
         Self {
-            proto: Proto::Unknown(Box::new(unknown)),
+            proto: Proto::Opening(Box::new(Opening::new(io, peer, given, now))),
             state,
             handle,
             limits,
             rule: Rule::default(),
-            last_active: Instant::now(),
+            last_active: now,
             phase: None,
             timer: None,
         }
@@ -139,15 +128,15 @@ where
     fn poll_proto(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.proto {
-                Proto::Unknown(unknown) => {
-                    let found = ready!(unknown.poll_first(cx));
-                    let Proto::Unknown(unknown) =
+                Proto::Opening(opening) => {
+                    let found = ready!(opening.poll_protocol(cx));
+                    let Proto::Opening(opening) =
                         std::mem::replace(&mut self.proto, Proto::Taken(std::marker::PhantomData))
                     else {
                         return Poll::Ready(());
                     };
                     match found {
-                        Some(protocol) => self.proto = unknown.start(protocol),
+                        Some(protocol) => self.proto = start(*opening, protocol, &self.state),
                         None => return Poll::Ready(()),
                     }
                 }
@@ -202,14 +191,26 @@ where
         Facts {
             phase,
             protocol,
-            // On HTTP/2 each stream holds its own data; what else is unsent is no request's.
-            busy: in_flight > 0 || (!http2 && self.state.is_write_blocked()),
+            // On HTTP/2 each stream holds its own data until the IO object has it; what else is
+            // unsent is no request's.
+            busy: in_flight > 0
+                || if http2 { self.state.is_tail_unsent() } else { self.state.is_write_blocked() },
             stream_ended: self.state.is_stream_ended(),
             part_of_a_head: self.state.has_part_of_a_head(),
             lingering: self.state.is_lingering(),
             now: Instant::now(),
             last_active: self.last_active,
         }
+    }
+
+    fn decide(&mut self, facts: &Facts) -> Decision {
+        if let Proto::Opening(opening) = &mut self.proto
+            && let Some(handshake) = opening.handshake()
+        {
+            let idle = self.limits.idle_drain_timeout;
+            return handshake.decide(facts.phase, facts.now, idle);
+        }
+        self.rule.decide(facts, &self.limits)
     }
 
     fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
@@ -241,46 +242,30 @@ where
     }
 }
 
-impl<T: Transport, S> Unknown<T, S> {
-    /// Reads until the first bytes tell the protocol; `None` when the peer has left.
-    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Protocol>> {
-        loop {
-            let mut bytes = [0; FIRST_READ];
-            let mut buf = ReadBuf::new(&mut bytes);
-            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => self.first.extend_from_slice(buf.filled()),
-                _ => return Poll::Ready(None),
-            }
-            let known = self.first.len().min(PREFACE.len());
-            if self.first[..known] != PREFACE[..known] {
-                return Poll::Ready(Some(Protocol::Http1));
-            }
-            if known == PREFACE.len() {
-                return Poll::Ready(Some(Protocol::Http2));
-            }
-        }
+/// The server's side of the protocol.
+fn start<L, S, B>(
+    opening: Opening<L, S>,
+    protocol: Protocol,
+    state: &Arc<ConnState>,
+) -> Proto<L, S, B>
+where
+    L: Listener,
+    S: App<B>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let (io, service, streams) = opening.into_parts(state);
+    let io = TokioIo::new(io);
+    if protocol == Protocol::Http2 {
+        let mut builder = http2::Builder::new(streams);
+        // For WebSockets over HTTP/2 (RFC 8441).
+        builder.enable_connect_protocol();
+        return Proto::Http2(Box::pin(builder.serve_connection(io, service)));
     }
-
-    fn start<B>(self, protocol: Protocol) -> Proto<T, S, B>
-    where
-        S: App<B>,
-        B: http_body::Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
-    {
-        let Self { mut io, service, streams, first } = self;
-        io.unread(&first);
-        let io = TokioIo::new(io);
-        if protocol == Protocol::Http2 {
-            let mut builder = http2::Builder::new(streams);
-            // For WebSockets over HTTP/2 (RFC 8441).
-            builder.enable_connect_protocol();
-            return Proto::Http2(Box::pin(builder.serve_connection(io, service)));
-        }
-        // No timer: hyper's head timeout would run on idle connections too; `rule` has ours.
-        let conn = http1::Builder::new().serve_connection(io, service).with_upgrades();
-        Proto::Http1(Box::pin(conn))
-    }
+    // No timer: hyper's head timeout would run on idle connections too; `rule` has ours.
+    let conn = http1::Builder::new().serve_connection(io, service).with_upgrades();
+    Proto::Http1(Box::pin(conn))
 }
 
 fn poll_armed(timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
@@ -290,9 +275,9 @@ fn poll_armed(timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
     polled
 }
 
-impl<T, S, B> Future for Conn<T, S, B>
+impl<L, S, B> Future for Conn<L, S, B>
 where
-    T: Transport,
+    L: Listener,
     S: App<B>,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
@@ -313,7 +298,7 @@ where
         loop {
             this.note_activity();
             let facts = this.facts();
-            match this.rule.decide(&facts, &this.limits) {
+            match this.decide(&facts) {
                 Decision::Wait(None) => return Poll::Pending,
                 Decision::Wait(Some(at)) => ready!(this.poll_timer(at, cx)),
                 Decision::Close => return Poll::Ready(()),
@@ -337,6 +322,7 @@ where
                         && !this.state.is_write_blocked()
                         && this.state.flights().count() == 0
                     {
+                        this.state.set_leaving();
                         return Poll::Ready(());
                     }
                     // Something is there; the runtime is about to wake us for it.
@@ -349,9 +335,9 @@ where
     }
 }
 
-impl<T, S, B> fmt::Debug for Conn<T, S, B>
+impl<L, S, B> fmt::Debug for Conn<L, S, B>
 where
-    T: Transport,
+    L: Listener,
     S: App<B>,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
@@ -361,8 +347,3 @@ where
         f.debug_struct("Conn").field("state", &self.state).finish_non_exhaustive()
     }
 }
-
-/// What every HTTP/2 connection begins with (RFC 9113, 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Most first requests fit, so that finding out the protocol costs no read of its own.
-const FIRST_READ: usize = 1024;

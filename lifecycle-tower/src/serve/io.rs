@@ -7,39 +7,22 @@
 
 use std::future::Future;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use lifecycle::{Handle, InFlight, Reached};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
+use super::listener::{Listener, Negotiated};
 use super::state::ConnState;
 
-/// A byte stream that can be looked at without the runtime's readiness in between.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Whether bytes (or an end) are waiting in the socket at this moment.
-    fn has_unread(&self) -> bool;
-}
-
-impl Transport for TcpStream {
-    fn has_unread(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        // What fails but for emptiness is news too: a read will tell it.
-        !matches!(
-            socket2::SockRef::from(self).peek(&mut byte),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock
-        )
-    }
-}
-
-pub(crate) struct CountedIo<T> {
-    inner: T,
+pub(crate) struct CountedIo<L: Listener> {
+    inner: L::Io,
     state: Arc<ConnState>,
     handle: Handle,
     /// Read while finding out the protocol; given to whoever reads first.
@@ -59,9 +42,9 @@ struct Linger {
     ends: Instant,
 }
 
-impl<T: Transport> CountedIo<T> {
+impl<L: Listener> CountedIo<L> {
     pub(crate) fn new(
-        inner: T,
+        inner: L::Io,
         state: Arc<ConnState>,
         handle: Handle,
         guard: InFlight,
@@ -78,6 +61,17 @@ impl<T: Transport> CountedIo<T> {
             _guard: guard,
             _permit: permit,
         }
+    }
+
+    pub(crate) fn inner(&self) -> &L::Io {
+        &self.inner
+    }
+
+    pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Negotiated>> {
+        let negotiated = ready!(L::poll_handshake(&mut self.inner, cx));
+        // The silence that counts begins after it.
+        self.state.read(0);
+        Poll::Ready(negotiated)
     }
 
     /// Gives bytes back that were read to find out the protocol.
@@ -151,7 +145,7 @@ enum Way {
     Write,
 }
 
-impl<T: Transport> AsyncRead for CountedIo<T> {
+impl<L: Listener> AsyncRead for CountedIo<L> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -163,19 +157,24 @@ impl<T: Transport> AsyncRead for CountedIo<T> {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
         if this.state.looks() {
+            let inner = &mut this.inner;
+            // Out of its budget, a stream of tokio's says that it has nothing.
+            let read = std::future::poll_fn(|cx| Pin::new(&mut *inner).poll_read(cx, buf));
+            let read = std::pin::pin!(unconstrained(read)).poll(cx);
             // The runtime may not have heard yet of bytes that are already there.
-            let unread = read.is_ready() || this.inner.has_unread();
+            let unread = read.is_ready() || L::has_unread(&this.inner);
             this.state.looked(unread);
+            ready!(read)?;
+        } else {
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         }
-        ready!(read)?;
         this.state.read(buf.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<T: Transport> AsyncWrite for CountedIo<T> {
+impl<L: Listener> AsyncWrite for CountedIo<L> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -203,7 +202,16 @@ impl<T: Transport> AsyncWrite for CountedIo<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let this = &mut *self;
+        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        // What a TLS session has encrypted and not yet sent is no more with the socket than
+        // what hyper still has. A bare socket never has anything to flush.
+        if flushed.is_pending() {
+            this.state.set_unsent();
+        } else {
+            this.state.all_sent();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -213,7 +221,7 @@ impl<T: Transport> AsyncWrite for CountedIo<T> {
             // An upgraded socket may be read on by its owner; nothing of it is thrown away.
             // A head that was refused half-way has more behind it.
             let refused = this.state.has_part_of_a_head();
-            let lingers = refused || this.state.wants_linger() || this.inner.has_unread();
+            let lingers = refused || this.state.wants_linger() || L::has_unread(&this.inner);
             if this.state.is_upgraded() || !lingers {
                 return Poll::Ready(Ok(()));
             }
@@ -223,7 +231,7 @@ impl<T: Transport> AsyncWrite for CountedIo<T> {
     }
 }
 
-impl<T: Transport> CountedIo<T> {
+impl<L: Listener> CountedIo<L> {
     fn note_write(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if wrote.is_ready() {
             self.state.wrote();
@@ -231,6 +239,17 @@ impl<T: Transport> CountedIo<T> {
             self.state.set_write_blocked();
         }
         wrote
+    }
+}
+
+impl<L: Listener> Drop for CountedIo<L> {
+    fn drop(&mut self) {
+        // A connection that ends without a request says goodbye in its own way (close_notify),
+        // as far as that goes without waiting.
+        if self.state.is_leaving() {
+            let mut cx = Context::from_waker(Waker::noop());
+            drop(Pin::new(&mut self.inner).poll_shutdown(&mut cx));
+        }
     }
 }
 

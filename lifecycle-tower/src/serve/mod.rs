@@ -4,11 +4,20 @@ mod accept;
 mod conn;
 mod exec;
 mod flights;
+mod handshake;
 mod held;
 mod io;
+mod listener;
+mod opening;
+#[cfg(feature = "tls")]
+mod records;
 mod request;
 mod rule;
 mod state;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(unix)]
+mod unix;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,20 +27,28 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use lifecycle::{BoxError, Component, Gate, Handle, Kind, Phase, Role};
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower::Service;
 
 use self::accept::Accepted;
 use self::conn::Conn;
 use self::exec::Streams;
-use self::request::{Attach, Common};
+pub use self::listener::{Listener, Negotiated};
+use self::opening::{Attach, Given};
+use self::request::Common;
 use self::rule::Limits;
+#[cfg(feature = "tls")]
+pub use self::tls::{TlsListener, TlsStream};
+#[cfg(unix)]
+pub use self::unix::OwnedUnixListener;
 use crate::service::Names;
 
-/// Serves HTTP/1 and HTTP/2 (with prior knowledge, h2c) on `listener` as a component of a
-/// [`Lifecycle`](lifecycle::Lifecycle): `app` is an axum `Router` or any tower service of
-/// http requests.
+/// Serves HTTP/1 and HTTP/2 (by ALPN, or with prior knowledge, h2c) on `listener` as a
+/// component of a [`Lifecycle`](lifecycle::Lifecycle): `app` is an axum `Router` or any tower
+/// service of http requests, `listener` tokio's `TcpListener` or any other [`Listener`].
+///
+/// Several may be spawned on one lifecycle, each with its own listener: each is swept and
+/// closed at the drain, and each is in the report.
 ///
 /// # Examples
 /// A service without axum:
@@ -53,7 +70,7 @@ use crate::service::Names;
 ///     Ok(life.run().await?)
 /// }
 /// ```
-pub fn serve<S>(listener: TcpListener, app: S) -> Serve<S> {
+pub fn serve<L: Listener, S>(listener: L, app: S) -> Serve<L, S> {
     Serve {
         listener,
         app,
@@ -63,6 +80,7 @@ pub fn serve<S>(listener: TcpListener, app: S) -> Serve<S> {
             keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
             idle_drain_timeout: IDLE_DRAIN_TIMEOUT,
         },
+        handshake_timeout: HANDSHAKE_TIMEOUT,
         attach: Vec::new(),
         names: Names::Kept,
     }
@@ -70,12 +88,13 @@ pub fn serve<S>(listener: TcpListener, app: S) -> Serve<S> {
 
 /// A server to be spawned on a [`Lifecycle`](lifecycle::Lifecycle); made by [`serve`].
 #[must_use = "a server does nothing until it is spawned"]
-pub struct Serve<S> {
-    listener: TcpListener,
+pub struct Serve<L: Listener, S> {
+    listener: L,
     app: S,
     connection_limit: Option<usize>,
     limits: Limits,
-    attach: Vec<Attach>,
+    handshake_timeout: Duration,
+    attach: Vec<Box<Attach<L>>>,
     names: Names,
 }
 
@@ -85,7 +104,7 @@ pub struct Serve<S> {
 #[allow(clippy::exhaustive_structs, reason = "a newtype, to be matched on in extractors")]
 pub struct PeerAddr(pub SocketAddr);
 
-impl<S> Serve<S> {
+impl<L: Listener, S> Serve<L, S> {
     /// At most this many connections (at least one) at once, upgraded ones included; more wait in the accept queue. Default: no
     /// limit but the process' descriptors, at whose end accepting backs off and recovers.
     ///
@@ -123,27 +142,78 @@ impl<S> Serve<S> {
         Self { names: Names::Dropped, ..self }
     }
 
-    /// Puts the client's [`PeerAddr`] into the extensions of every request.
-    pub fn with_peer_addr(mut self) -> Self {
-        self.attach.push(|extensions, peer| {
-            extensions.insert(PeerAddr(peer));
-        });
+    /// How long what comes before HTTP may take, such as a TLS handshake, from the accept on.
+    /// Default 10 s, as Kestrel's and Netty's. In the drain it has
+    /// [`idle_drain_timeout`](Self::idle_drain_timeout) at most.
+    pub fn handshake_timeout(self, timeout: Duration) -> Self {
+        Self { handshake_timeout: timeout, ..self }
+    }
+
+    /// Puts what `info` makes of a connection into the extensions of each of its requests.
+    ///
+    /// Called once a connection, after its handshake: a TLS client's certificate is known.
+    /// For a handler that extracts an axum `ConnectInfo` of a type of your own, return it in
+    /// one.
+    ///
+    /// # Examples
+    /// The user at the other end of a Unix socket:
+    /// ```
+    /// # #[cfg(unix)]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::convert::Infallible;
+    /// # use http::{Request, Response};
+    /// # let path = std::env::temp_dir().join(format!("doc-{}.sock", std::process::id()));
+    /// #[derive(Clone, Copy)]
+    /// struct User(Option<u32>);
+    ///
+    /// let app = tower::service_fn(|request: Request<_>| async move {
+    ///     let user = request.extensions().get::<User>().and_then(|User(uid)| *uid);
+    ///     Ok::<_, Infallible>(Response::new(format!("hello, {user:?}")))
+    /// });
+    /// let listener = lifecycle_tower::OwnedUnixListener::bind(path)?;
+    /// let server = lifecycle_tower::serve(listener, app).with_connection_info(|socket, _peer| {
+    ///     User(socket.peer_cred().ok().map(|cred| cred.uid()))
+    /// });
+    /// # lifecycle::Lifecycle::builder().build_local()?.spawn("http", server);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
+    /// ```
+    pub fn with_connection_info<T>(
+        mut self,
+        info: impl Fn(&L::Io, &L::Addr) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        self.attach.push(Box::new(move |io, peer, extensions| {
+            extensions.insert(info(io, peer));
+        }));
         self
     }
 
-    /// Puts axum's `ConnectInfo<SocketAddr>` into the extensions of every request, for
-    /// handlers that extract it.
+    /// Puts the client's [`PeerAddr`] into the extensions of every request.
+    pub fn with_peer_addr(self) -> Self
+    where
+        L: Listener<Addr = SocketAddr>,
+    {
+        self.with_connection_info(|_, peer| PeerAddr(*peer))
+    }
+
+    /// Puts axum's `ConnectInfo` of the client's address into the extensions of every request,
+    /// for handlers that extract it: `ConnectInfo<SocketAddr>`, with tokio's own `SocketAddr`
+    /// for a Unix socket.
     #[cfg(feature = "axum")]
-    pub fn with_axum_connect_info(mut self) -> Self {
-        self.attach.push(|extensions, peer| {
-            extensions.insert(axum::extract::ConnectInfo(peer));
-        });
-        self
+    pub fn with_axum_connect_info(self) -> Self {
+        self.with_connection_info(|_, peer| axum::extract::ConnectInfo(peer.clone()))
     }
 }
 
-impl<S, B> Component for Serve<S>
+impl<L, S, B> Component for Serve<L, S>
 where
+    L: Listener,
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
@@ -157,10 +227,11 @@ where
             conns: handle.gate(Kind::Connection),
             tasks: handle.gate(Kind::Connection),
             limits: self.limits,
+            handshake_timeout: self.handshake_timeout,
+            attach: self.attach.into(),
             common: Arc::new(Common {
                 requests: handle.gate(Kind::Request),
                 handle,
-                attach: self.attach,
                 names: self.names,
             }),
         };
@@ -176,18 +247,21 @@ where
 }
 
 /// A server that runs.
-struct Server<S> {
+struct Server<L: Listener, S> {
     app: S,
     /// Counts sockets, upgraded ones too.
     conns: Gate,
     /// Counts the tasks of HTTP/2 streams.
     tasks: Gate,
     limits: Limits,
+    handshake_timeout: Duration,
+    attach: Arc<[Box<Attach<L>>]>,
     common: Arc<Common>,
 }
 
-impl<S, B> Server<S>
+impl<L, S, B> Server<L, S>
 where
+    L: Listener,
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
@@ -195,10 +269,11 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    async fn run(mut self, listener: TcpListener, limit: Option<Arc<Semaphore>>) {
+    async fn run(mut self, mut listener: L, limit: Option<Arc<Semaphore>>) {
         let handle = self.common.handle.clone();
-        let addr = listener.local_addr().map_or_else(|_| "?".to_owned(), |addr| addr.to_string());
-        accept::accept_until_draining(&listener, limit.as_ref(), &handle, |accepted| {
+        let addr =
+            listener.local_addr().map_or_else(|_| "?".to_owned(), |addr| format!("{addr:?}"));
+        accept::accept_until_draining(&mut listener, limit.as_ref(), &handle, |accepted| {
             self.spawn(accepted);
         })
         .await;
@@ -231,27 +306,28 @@ where
         common.requests.drained().await;
     }
 
-    fn spawn(&mut self, accepted: Accepted) {
-        let Accepted { stream, peer, permit } = accepted;
+    fn spawn(&mut self, accepted: Accepted<L>) {
+        let Accepted { io, peer, permit } = accepted;
         // Counted before its task exists: no moment at which it is accepted and unknown.
         let Ok(guard) = self.conns.enter_unnamed() else {
             return;
         };
-        // Small writes go out at once; batching them is the caller's to do.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(target: "lifecycle", %error, "TCP_NODELAY was not set");
-        }
-        let streams = Streams::new(self.tasks.clone());
-        let (app, common) = (self.app.clone(), Arc::clone(&self.common));
-        let conn = Conn::new(stream, peer, app, common, self.limits, (guard, permit), streams);
-        drop(tokio::spawn(conn));
+        let given = Given::<L, _> {
+            app: self.app.clone(),
+            common: Arc::clone(&self.common),
+            limits: self.limits,
+            handshake_timeout: self.handshake_timeout,
+            attach: Arc::clone(&self.attach),
+            streams: Streams::new(self.tasks.clone()),
+        };
+        drop(tokio::spawn(Conn::new(io, peer, given, (guard, permit))));
     }
 }
 
-impl<S> fmt::Debug for Serve<S> {
+impl<L: Listener, S> fmt::Debug for Serve<L, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve")
-            .field("listener", &self.listener)
+            .field("listener", &self.listener.local_addr().ok())
             .field("connection_limit", &self.connection_limit)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
@@ -259,6 +335,7 @@ impl<S> fmt::Debug for Serve<S> {
 }
 
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 const IDLE_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const PERMITS_MOST: usize = Semaphore::MAX_PERMITS;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,15 +20,11 @@ use crate::head::Asked;
 use crate::service::Names;
 use crate::stream::{DrainToken, StreamEnd, StreamPolicy};
 
-/// Puts what is known of the connection into a request.
-pub(crate) type Attach = fn(&mut Extensions, SocketAddr);
-
 /// What all connections of one server share.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) handle: Handle,
     pub(crate) requests: Gate,
-    pub(crate) attach: Vec<Attach>,
     pub(crate) names: Names,
 }
 
@@ -39,7 +34,8 @@ pub(crate) struct Requests<S> {
     common: Arc<Common>,
     conn: Arc<ConnState>,
     token: DrainToken,
-    peer: SocketAddr,
+    /// What every request is told of its connection; mostly nothing.
+    known: Extensions,
 }
 
 pin_project_lite::pin_project! {
@@ -54,9 +50,14 @@ pin_project_lite::pin_project! {
 }
 
 impl<S> Requests<S> {
-    pub(crate) fn new(app: S, common: Arc<Common>, conn: Arc<ConnState>, peer: SocketAddr) -> Self {
+    pub(crate) fn new(
+        app: S,
+        common: Arc<Common>,
+        conn: Arc<ConnState>,
+        known: Extensions,
+    ) -> Self {
         let token = DrainToken::new(common.handle.clone());
-        Self { app, common, conn, token, peer }
+        Self { app, common, conn, token, known }
     }
 }
 
@@ -87,8 +88,8 @@ where
         };
         let guard = RequestGuard::new(guard, Arc::clone(&self.conn), held_by);
         request.extensions_mut().insert(self.token.clone());
-        for attach in &self.common.attach {
-            attach(request.extensions_mut(), self.peer);
+        if !self.known.is_empty() {
+            request.extensions_mut().extend(self.known.clone());
         }
         let inner = Some(self.app.clone().oneshot(request));
         Answer { inner, guard: Some(guard), asked, common: Arc::clone(&self.common) }
@@ -163,7 +164,7 @@ fn hold(guard: RequestGuard, asked: Asked, status: StatusCode) -> Option<Hold> {
 
 impl<S> fmt::Debug for Requests<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Requests").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Requests").field("known", &self.known).finish_non_exhaustive()
     }
 }
 

@@ -25,6 +25,12 @@ pub(crate) struct ConnState {
     active: AtomicBool,
     /// The socket takes no more for now, so a response is not wholly sent.
     write_blocked: AtomicBool,
+    /// The IO object itself (a TLS session) keeps bytes that the socket does not take.
+    unsent: AtomicBool,
+    /// HTTP/2: the IO object was given the last bytes of a response since it last had none.
+    tail: AtomicBool,
+    /// Closed by the rule, with nothing cut.
+    leaving: AtomicBool,
     /// After the last response, read on until the client closes.
     linger: AtomicBool,
     lingering: AtomicBool,
@@ -55,6 +61,9 @@ impl ConnState {
             body_left: AtomicU64::new(0),
             active: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
+            unsent: AtomicBool::new(false),
+            tail: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
             stream_ended: AtomicBool::new(false),
@@ -134,9 +143,49 @@ impl ConnState {
         self.write_blocked.store(true, Ordering::Relaxed);
     }
 
+    /// Whether written bytes are anywhere but with the socket.
     pub(crate) fn is_write_blocked(&self) -> bool {
         // Ordering: Relaxed, one task.
-        self.write_blocked.load(Ordering::Relaxed)
+        self.write_blocked.load(Ordering::Relaxed) || self.is_unsent()
+    }
+
+    pub(crate) fn set_unsent(&self) {
+        // Ordering: Relaxed, one task.
+        self.unsent.store(true, Ordering::Relaxed);
+    }
+
+    fn is_unsent(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Whether a response of HTTP/2 ends in what is unsent; answers to PINGs are none.
+    pub(crate) fn is_tail_unsent(&self) -> bool {
+        // Ordering: Relaxed, another task's mark is seen with the end of its flight.
+        self.is_unsent() && self.tail.load(Ordering::Relaxed)
+    }
+
+    /// The IO object has given all that it had to the socket.
+    pub(crate) fn all_sent(&self) {
+        // Ordering: Relaxed, as above. Looked at first: every response is flushed.
+        if self.tail.load(Ordering::Relaxed) {
+            self.tail.store(false, Ordering::Relaxed);
+        }
+        if self.is_unsent() {
+            // Ordering: Relaxed, one task.
+            self.unsent.store(false, Ordering::Relaxed);
+            self.active.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn set_leaving(&self) {
+        // Ordering: Relaxed, one task.
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.leaving.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has_part_of_a_head(&self) -> bool {
@@ -282,6 +331,9 @@ impl Drop for RequestGuard {
             if let Some(guard) = self.guard.take() {
                 self.conn.hold(guard);
             }
+        } else {
+            // Ordering: Relaxed, the end of the flight below publishes it.
+            self.conn.tail.store(true, Ordering::Relaxed);
         }
         if self.conn.flights.end() {
             self.conn.task.wake();

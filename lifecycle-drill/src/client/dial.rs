@@ -1,0 +1,205 @@
+//! Connecting, with TLS or without: what all clients stand on.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client, rustls};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::Resumption,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{self, WebPkiSupportedAlgorithms},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+use super::fate::{Fate, WireError};
+
+/// Where to connect, and whether TLS is spoken there.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<Tls>,
+}
+
+/// TLS as a client that accepts any certificate: it drills a process of our own.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+}
+
+/// What a client offers by ALPN; nobody asks without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alpn {
+    Http1,
+    Http2,
+}
+
+/// A connection that has been made.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<client::TlsStream<TcpStream>>),
+}
+
+impl Peer {
+    /// Connects, and shakes hands if need be. Nothing of a request is sent by it.
+    pub(crate) async fn dial(&self, alpn: Alpn, limit: Duration) -> Result<Stream, WireError> {
+        let connecting = timeout(limit.min(CONNECT_LIMIT), TcpStream::connect(self.address));
+        let stream = match connecting.await {
+            Ok(connected) => connected.map_err(WireError::connecting)?,
+            Err(_) => return Err(WireError::new(Fate::ConnectTimedOut)),
+        };
+        // Each send is to be a packet of its own; without this a half head could be held back.
+        stream.set_nodelay(true).map_err(WireError::connecting)?;
+        let Some(tls) = &self.tls else {
+            return Ok(Stream::Plain(stream));
+        };
+        let config = match alpn {
+            Alpn::Http1 => &tls.http1,
+            Alpn::Http2 => &tls.http2,
+        };
+        let name = ServerName::from(self.address.ip());
+        // Boxed: it holds the whole session.
+        let shaking = Box::pin(TlsConnector::from(Arc::clone(config)).connect(name, stream));
+        match timeout(limit, shaking).await {
+            Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+            Ok(Err(error)) => Err(WireError::caused(Fate::ResetInConnect, error)),
+            Err(_) => Err(WireError::new(Fate::ConnectTimedOut)),
+        }
+    }
+
+    /// The scheme of its URLs.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    /// Without TLS.
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+}
+
+impl Tls {
+    pub(crate) fn new() -> Self {
+        let provider = Arc::new(crypto::ring::default_provider());
+        let config = |protocol: &[u8]| {
+            let verifier = AnyCertificate(provider.signature_verification_algorithms);
+            let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_safe_default_protocol_versions()
+                .expect("invariant: the provider can do TLS 1.2 and 1.3")
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_no_client_auth();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            // Every connection does the whole handshake, as a new client's does.
+            config.resumption = Resumption::disabled();
+            Arc::new(config)
+        };
+        Self { http1: config(b"http/1.1"), http2: config(b"h2") }
+    }
+}
+
+/// Whoever answers is whom we have started.
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(message, cert, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(message, cert, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Tls(stream) => match Pin::new(stream).poll_read(cx, into) {
+                // A FIN without `close_notify`, as many servers have it: an end. What it
+                // truncates shows by its framing.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                read => read,
+            },
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// The kernel drops a SYN that meets a full or closing backlog and repeats it after 1 s: longer
+/// than that, so that a refusal is seen as one.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
