@@ -72,6 +72,15 @@ impl Builder {
         self
     }
 
+    /// The timeout that your server puts on a request, to be compared with what the drain
+    /// leaves: a request that begins at the end of the lame duck and takes longer than the
+    /// drain would be cut. Then [`run`](Lifecycle::run) logs a warning
+    /// (`request_timeout.exceeds_drain`); nothing else hangs on it. Default: not known.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.request_timeout = Some(timeout);
+        self
+    }
+
     /// When readiness fails in a shutdown. Default: immediately.
     pub fn readiness(mut self, policy: ReadinessPolicy) -> Self {
         self.settings.readiness = policy;

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) readiness: ReadinessPolicy,
     /// `None`: the lame duck is exact.
     pub(crate) quiet: Option<Quiet>,
+    /// The longest that a request may take, if the caller has said so.
+    pub(crate) request_timeout: Option<Duration>,
     /// `None`: no probe server.
     pub(crate) probe_addr: Option<SocketAddr>,
 }
@@ -30,6 +32,7 @@ impl Default for Settings {
             grace_source: "default",
             readiness: ReadinessPolicy::default(),
             quiet: None,
+            request_timeout: None,
             probe_addr: Some(PROBE_ADDR_DEFAULT),
         }
     }
@@ -80,7 +83,7 @@ impl Settings {
                 return Err(refuse(LAME_DUCK_LEAST, value, TAKES_LEAST));
             }
         };
-        Ok(Self { grace, grace_source, readiness, quiet, probe_addr })
+        Ok(Self { grace, grace_source, readiness, quiet, request_timeout: None, probe_addr })
     }
 }
 

@@ -29,6 +29,16 @@ pub(crate) fn configured(budget: &Budget, settings: &Settings) {
         probe_addr,
         "lifecycle.configured"
     );
+    let drain = budget.drain_ends.saturating_sub(budget.lame_duck_ends);
+    if let Some(timeout) = settings.request_timeout.filter(|timeout| *timeout > drain) {
+        tracing::warn!(
+            name: "request_timeout.exceeds_drain",
+            target: TARGET,
+            request_timeout_ms = ms(timeout),
+            drain_ms = ms(drain),
+            "request_timeout.exceeds_drain"
+        );
+    }
 }
 
 pub(crate) fn initiated(cause: &Cause, grace: Duration, in_flight: usize) {

@@ -31,6 +31,7 @@ use crate::shared::Shared;
 /// A liveness check should look at nothing outside of the process.
 ///
 /// # Examples
+/// That something accepts connections:
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
@@ -45,6 +46,25 @@ use crate::shared::Shared;
 ///         .failure_threshold(2),
 /// );
 /// # Ok(()) }
+/// ```
+/// What your clients can say of themselves is said in a line, so there are no ready-made
+/// checks: each would tie this crate to one version of one client. Clone the pool into the
+/// closure, and again into each run:
+/// ```ignore
+/// let pool = pool.clone(); // sqlx
+/// Check::readiness("postgres", move || {
+///     let pool = pool.clone();
+///     async move { sqlx::query("select 1").execute(&pool).await.map(drop) }
+/// });
+/// let redis = connection_manager.clone(); // redis
+/// Check::readiness("redis", move || {
+///     let mut redis = redis.clone();
+///     async move { redis::cmd("PING").query_async::<()>(&mut redis).await }
+/// });
+/// Check::readiness("prices", || async { // reqwest
+///     reqwest::get("http://prices/readyz").await?.error_for_status().map(drop)
+/// })
+/// .informational();
 /// ```
 #[must_use = "a check does nothing until it is registered"]
 pub struct Check {
