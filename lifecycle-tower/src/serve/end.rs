@@ -13,7 +13,7 @@ use http_body::{Body, Frame};
 use lifecycle::{Handle, Phase};
 use tokio::time::Instant;
 
-use crate::grpc::{self, Ended};
+use crate::grpc;
 use crate::stream::{StreamEnd, StreamPolicy, share_of};
 
 /// Ends one body when its time has come.
@@ -30,7 +30,7 @@ pub(crate) struct CallEnd {
     /// At the drain, within this time.
     at_drain: Option<Duration>,
     /// Armed when the call is first found pending.
-    wait: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
+    wait: Option<Pin<Box<dyn Future<Output = &'static str> + Send>>>,
 }
 
 /// What comes next of a body that may have to end.
@@ -67,7 +67,7 @@ impl BodyEnd {
     /// Ready when the body is to end now, with the trailers that its clients expect then.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<HeaderMap>> {
         match self {
-            Self::Call(end) => end.poll(cx).map(|ended| Some(ended.trailers())),
+            Self::Call(end) => end.poll(cx).map(|message| Some(grpc::unavailable(message))),
             Self::Stream(end) => end.poll(cx).map(|()| None),
         }
     }
@@ -108,10 +108,11 @@ impl CallEnd {
         Self { handle: handle.clone(), at_drain, wait: None }
     }
 
-    /// Ready when the call is to end now; otherwise the task is woken then.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    /// Ready when the call is to end now, with the message that says why; otherwise the task
+    /// is woken then.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         let (handle, at_drain) = (&self.handle, self.at_drain);
-        let wait = self.wait.get_or_insert_with(|| Box::pin(time_to_end(handle.clone(), at_drain)));
+        let wait = self.wait.get_or_insert_with(|| Box::pin(end_of_call(handle.clone(), at_drain)));
         wait.as_mut().poll(cx)
     }
 }
@@ -122,7 +123,7 @@ impl fmt::Debug for CallEnd {
     }
 }
 
-async fn time_to_end(handle: Handle, at_drain: Option<Duration>) -> Ended {
+async fn end_of_call(handle: Handle, at_drain: Option<Duration>) -> &'static str {
     let drained = async {
         let Some(spread) = at_drain else { return std::future::pending().await };
         handle.draining().await;
@@ -134,14 +135,26 @@ async fn time_to_end(handle: Handle, at_drain: Option<Duration>) -> Ended {
         handle.cancelled().await;
         let now = Instant::now();
         let window = handle.deadline(Phase::Cancelling).map_or(Duration::ZERO, |ends| ends - now);
-        tokio::time::sleep_until(now + grpc::time_to_end(window)).await;
+        tokio::time::sleep_until(now + time_to_end(window)).await;
     };
     tokio::select! {
         biased;
-        () = drained => Ended::AtDrain,
-        () = stopped => Ended::AtHardStop,
+        () = drained => grpc::DRAIN,
+        () = stopped => HARD_STOP,
     }
 }
+
+/// How long after the hard stop a call may end by itself. The rest of the cancel window is
+/// for the status to reach the socket, past other tasks and what is sent before it: a
+/// quarter; of a short one 100 ms, but never more than half.
+fn time_to_end(cancel_window: Duration) -> Duration {
+    let status = (cancel_window / 4).max(STATUS_LEAST).min(cancel_window / 2);
+    cancel_window - status
+}
+
+/// The message of a call that the hard stop ends.
+pub(crate) const HARD_STOP: &str = "shutdown: hard stop";
+const STATUS_LEAST: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -196,22 +209,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn grpc_streams_end_with_unavailable_when_asked_or_else_before_they_are_cut() {
         let (grpc, sse) = ("application/grpc", "text/event-stream");
-        let (drain, stop) = (Ended::AtDrain, Ended::AtHardStop);
+        let (drain, stop) = (grpc::unavailable(grpc::DRAIN), grpc::unavailable(HARD_STOP));
         let three_quarters = Duration::from_millis(8_375);
         let soon = Duration::from_secs(1);
         assert_eq!(ends_after("text/plain", None).await, None);
         assert_eq!(ends_after(sse, None).await, Some((Duration::ZERO, None)));
         let asked = ends_after(grpc, Some(StreamPolicy::EndAtDrain)).await;
-        assert_eq!(asked, Some((Duration::ZERO, Some(drain.trailers()))));
+        assert_eq!(asked, Some((Duration::ZERO, Some(drain.clone()))));
         for policy in [None, Some(StreamPolicy::LetFinish)] {
             let (after, trailers) = ends_after(grpc, policy).await.expect("ends");
             assert!(after.abs_diff(three_quarters) < Duration::from_millis(5), "{after:?}");
-            assert_eq!(trailers, Some(stop.trailers()), "{policy:?}");
+            assert_eq!(trailers, Some(stop.clone()), "{policy:?}");
         }
         let (after, trailers) =
             ends_after(grpc, Some(StreamPolicy::EndWithin(soon))).await.expect("ends");
         assert!(after <= soon + Duration::from_millis(2), "{after:?}");
-        assert_eq!(trailers, Some(drain.trailers()));
+        assert_eq!(trailers, Some(drain.clone()));
     }
 
     #[tokio::test]
@@ -223,5 +236,16 @@ mod tests {
         let whole = String::from("the whole answer");
         assert!(BodyEnd::of(Version::HTTP_2, &head, &whole, &life.handle()).is_none());
         assert!(BodyEnd::of(Version::HTTP_11, &head, &Endless, &life.handle()).is_none());
+    }
+
+    #[test]
+    fn a_part_of_the_window_is_left_for_the_status() {
+        // The longest, of 30 s and of 10 s of grace, of a forced stop, the shortest.
+        for (window, until) in
+            [(2_000, 1_500), (1_500, 1_125), (500, 375), (250, 150), (100, 50), (0, 0)]
+        {
+            let [window, until] = [window, until].map(Duration::from_millis);
+            assert_eq!(time_to_end(window), until, "{window:?}");
+        }
     }
 }

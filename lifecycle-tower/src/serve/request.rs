@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use tower::util::Oneshot;
 use tower::{Service, ServiceExt};
 
-use super::end::{BodyEnd, CallEnd};
+use super::end::{BodyEnd, CallEnd, HARD_STOP};
 use super::exec;
 use super::held::{Held, HeldBody, Hold};
 use super::state::{ConnState, HeldBy, RequestGuard};
-use crate::grpc::{self, Ended};
+use crate::grpc;
 use crate::head::Asked;
 use crate::service::Names;
 use crate::spread::CloseSpread;
@@ -137,12 +137,12 @@ where
         };
         let Poll::Ready(response) = inner.poll(cx) else {
             let Call::Grpc(end) = this.call else { return Poll::Pending };
-            let ended = ready!(end.poll(cx));
+            let message = ready!(end.poll(cx));
             // The handler is dropped here, before its client hears of it.
             this.inner.set(None);
             let guard = this.guard.take();
             let hold = guard.and_then(|guard| hold(guard, *this.asked, StatusCode::OK));
-            return Poll::Ready(Ok(unavailable(ended, hold)));
+            return Poll::Ready(Ok(unavailable(message, hold)));
         };
         let guard = this.guard.take();
         let (mut head, body) = match response {
@@ -161,7 +161,7 @@ where
 /// The answer to a request that came after the hard stop.
 fn refused<B>(call: &Call, asked: Asked) -> Response<HeldBody<B>> {
     if matches!(call, Call::Grpc(_)) {
-        return unavailable(Ended::AtHardStop, None);
+        return unavailable(HARD_STOP, None);
     }
     let mut response = Response::new(HeldBody::empty(None));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -170,9 +170,9 @@ fn refused<B>(call: &Call, asked: Asked) -> Response<HeldBody<B>> {
 }
 
 /// The whole answer to a gRPC call that had none yet: what gRPC calls Trailers-Only.
-fn unavailable<B>(ended: Ended, hold: Option<Hold>) -> Response<HeldBody<B>> {
+fn unavailable<B>(message: &'static str, hold: Option<Hold>) -> Response<HeldBody<B>> {
     let mut response = Response::new(HeldBody::empty(hold));
-    *response.headers_mut() = ended.trailers();
+    *response.headers_mut() = grpc::unavailable(message);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(grpc::GRPC));
     response
 }
