@@ -1,6 +1,7 @@
 //! What the examples share: logs to stdout, the address to listen on, the word `ready`.
 #![allow(clippy::print_stdout, reason = "examples log to stdout, as factor XI has it")]
 
+pub mod grpc;
 pub mod routes;
 
 /// The README's code is compiled as a doc-test.

@@ -72,6 +72,18 @@ async fn hyper() {
     }
 }
 
+/// What it does with gRPC is in `tests/e2e/tonic.rs`.
+#[tokio::test]
+async fn tonic() {
+    let routes = Routes::new().work("/work/{ms}").echo("/echo");
+    let subject = subject(env!("CARGO_BIN_EXE_03_tonic")).protocol(Protocol::Http1AndH2c);
+    let subject = subject.routes(routes);
+    for name in ["http1-in-flight-across-close", "http2-streams-in-flight"] {
+        let verdict = by_name(name).unwrap().run(&subject).await;
+        assert!(verdict.passed(), "{verdict}");
+    }
+}
+
 #[tokio::test]
 async fn admin() {
     let admin = env!("CARGO_BIN_EXE_05_admin");

@@ -26,8 +26,15 @@ impl Asked {
     /// HTTP/1 has no other way to say so. Not on an upgrade, where the header means
     /// something else; not on HTTP/2, which has GOAWAY.
     pub(crate) fn close(self, phase: Phase, status: StatusCode, headers: &mut HeaderMap) {
+        if phase.is_shutting_down() {
+            self.leave(status, headers);
+        }
+    }
+
+    /// The same, for whatever reason.
+    pub(crate) fn leave(self, status: StatusCode, headers: &mut HeaderMap) {
         let http1 = self.version <= Version::HTTP_11;
-        if phase.is_shutting_down() && http1 && !self.is_upgraded_by(status) {
+        if http1 && !self.is_upgraded_by(status) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }

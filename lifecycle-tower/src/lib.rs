@@ -35,16 +35,35 @@
 //! [`idle_drain_timeout`](Serve::idle_drain_timeout), counted from its last byte. At the
 //! hard stop the token fires a second time and upgraded HTTP/1 sockets return an error; at the
 //! end of the cancel window what is left is dropped, named in the report.
+//!
+//! # gRPC
+//!
+//! tonic's routes are served as they are, by this loop and without tonic's own server:
+//! `serve(listener, Routes::new(GreeterServer::new(greeter)))`. Methods find their
+//! [`DrainToken`] in `Request::extensions`. At the drain calls and streams are let finish,
+//! unless a [`StreamPolicy`] ends them. What is left at the hard stop has the first three
+//! quarters of the cancel window (half of a short one) to end by itself; the rest is for the
+//! status that it gets otherwise: UNAVAILABLE, in the trailers of a stream or as the whole answer of a
+//! call whose handler is still at work (and is dropped). The status cannot reach a client
+//! that has not taken the messages before it; such a call ends with its connection. Either
+//! way it counts as cut. Told by the content type `application/grpc` and HTTP/2; gRPC-Web
+//! (also translated by `tonic-web`) keeps its status in the body and is cut like any other
+//! response.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc(test(attr(deny(warnings))))]
 
 mod body;
+mod chance;
 mod future;
+#[cfg(feature = "serve")]
+mod grpc;
 mod head;
 mod layer;
 #[cfg(feature = "serve")]
 mod serve;
 mod service;
+#[cfg(feature = "serve")]
+mod spread;
 mod stream;
 #[cfg(feature = "serve")]
 mod sync;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,6 +10,8 @@ use std::time::Duration;
 use http::{HeaderMap, header};
 use lifecycle::{Handle, Phase, Reached};
 use tower_layer::Layer;
+
+use crate::chance::draw;
 
 /// What becomes of a streaming response at the drain.
 ///
@@ -26,7 +27,8 @@ use tower_layer::Layer;
 /// ```
 ///
 /// Ending means a clean end of the body (the final chunk on HTTP/1, END_STREAM on HTTP/2),
-/// at the boundary of a frame. A response that has declared its length is always let
+/// at the boundary of a frame; of a gRPC stream under [`serve`](crate::serve()), the status
+/// UNAVAILABLE in its trailers. A response that has declared its length is always let
 /// finish, since ending it early would corrupt it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -36,7 +38,7 @@ pub enum StreamPolicy {
     /// Ends each body at a moment of its own within this time after the drain begins, so
     /// that clients do not all reconnect at once.
     EndWithin(Duration),
-    /// Lets the body finish; the hard stop cuts it.
+    /// Lets the body finish; the hard stop cuts it (a gRPC stream by UNAVAILABLE).
     LetFinish,
 }
 
@@ -212,10 +214,8 @@ async fn wait_for(time: Duration) {
 }
 
 /// A share of `spread` that differs from body to body.
-fn share_of(spread: Duration) -> Duration {
-    // `RandomState` is seeded anew for each: randomness enough to spread reconnects.
-    let random = RandomState::new().hash_one(0_u8);
-    spread.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
+pub(crate) fn share_of(spread: Duration) -> Duration {
+    spread.mul_f64(draw())
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

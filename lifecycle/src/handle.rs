@@ -139,6 +139,19 @@ impl Handle {
         Some(timeline.cause_at + after)
     }
 
+    /// How much of the lame duck is over: 0 before the cause, 1 from the drain on.
+    #[must_use]
+    pub fn lame_duck_progress(&self) -> f64 {
+        match (self.phase(), self.shared.timeline()) {
+            (Phase::Starting | Phase::Running, _) => 0.0,
+            (Phase::LameDuck, Some(timeline)) if !timeline.budget.lame_duck_ends.is_zero() => {
+                let passed = timeline.cause_at.elapsed();
+                passed.div_duration_f64(timeline.budget.lame_duck_ends).min(1.0)
+            }
+            _ => 1.0,
+        }
+    }
+
     /// Holds the drain until the guard is dropped: for work that no component owns.
     ///
     /// # Errors

@@ -3,15 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![allow(clippy::print_stdout, reason = "some tests print what they measured")]
 
+mod age;
 mod bad_heads;
 mod cancel;
 mod faults;
+mod grpc;
+mod hard_stop;
 mod http1;
 mod http2;
 mod latency;
 mod layer;
 mod listeners;
 mod server;
+mod spread;
 mod streams;
 mod tls;
 mod unix;

@@ -6,3 +6,4 @@ mod idle;
 mod stuck;
 mod target;
 mod tls;
+mod tonic;

@@ -1,5 +1,7 @@
 //! The harness: finds what the end-to-end tests start.
 
+pub mod grpc;
+
 use std::path::PathBuf;
 
 /// The path of an example's binary, built by the same profile as this test.

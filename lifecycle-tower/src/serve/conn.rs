@@ -30,6 +30,7 @@ use super::opening::{Given, Opening};
 use super::request::Requests;
 use super::rule::{Decision, Facts, Limits, Protocol, Rule};
 use super::state::{ConnState, Look};
+use crate::chance::draw;
 
 type Io<L> = TokioIo<CountedIo<L>>;
 type Http1<L, S> = http1::UpgradeableConnection<Io<L>, Requests<S>>;
@@ -108,16 +109,17 @@ where
         given: Given<L, S>,
         (guard, permit): (InFlight, Option<OwnedSemaphorePermit>),
     ) -> Self {
-        let state = Arc::new(ConnState::new());
         let (handle, limits) = (given.common.handle.clone(), given.limits);
-        let io = CountedIo::new(io, Arc::clone(&state), handle.clone(), guard, permit);
         let now = Instant::now();
+        let old_at = limits.old_at(now, draw);
+        let state = Arc::new(ConnState::ageing(old_at));
+        let io = CountedIo::new(io, Arc::clone(&state), handle.clone(), guard, permit);
         Self {
             proto: Proto::Opening(Box::new(Opening::new(io, peer, given, now))),
             state,
             handle,
             limits,
-            rule: Rule::default(),
+            rule: Rule::new(old_at),
             last_active: now,
             phase: None,
             timer: None,

@@ -13,9 +13,8 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
+use super::end::{BodyEnd, Next, poll_next};
 use super::state::RequestGuard;
-use crate::body::ends_now;
-use crate::stream::StreamEnd;
 
 /// Keeps a request in flight.
 pub(crate) enum Hold {
@@ -30,7 +29,7 @@ pin_project_lite::pin_project! {
         #[pin]
         inner: Option<B>,
         hold: Option<Hold>,
-        end: Option<StreamEnd>,
+        end: Option<BodyEnd>,
     }
 }
 
@@ -41,13 +40,13 @@ pub(crate) struct Held<D> {
 }
 
 impl<B> HeldBody<B> {
-    pub(crate) fn new(inner: B, hold: Option<Hold>, end: Option<StreamEnd>) -> Self {
+    pub(crate) fn new(inner: B, hold: Option<Hold>, end: Option<BodyEnd>) -> Self {
         Self { inner: Some(inner), hold, end }
     }
 
-    /// For an answer that is not the application's.
-    pub(crate) fn empty() -> Self {
-        Self { inner: None, hold: None, end: None }
+    /// For an answer that is not the application's, in flight until it is on its way.
+    pub(crate) fn empty(hold: Option<Hold>) -> Self {
+        Self { inner: None, hold, end: None }
     }
 }
 
@@ -63,14 +62,19 @@ impl<B: Body> Body for HeldBody<B> {
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        // The end is looked at first, so that a frame already made is never thrown away.
-        let frame = if ends_now(this.end, cx) {
-            if let Some(Hold::Body { guard }) = this.hold {
-                guard.end_stream();
+        let frame = match poll_next(inner, this.end, cx) {
+            Next::Frame(frame) => frame,
+            Next::End(trailers) => {
+                if let Some(Hold::Body { guard }) = this.hold {
+                    guard.end_stream();
+                }
+                if let Some(trailers) = trailers {
+                    // In flight until the server has taken them and drops the body.
+                    this.inner.set(None);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Poll::Ready(None)
             }
-            Poll::Ready(None)
-        } else {
-            inner.poll_frame(cx)
         };
         match frame {
             Poll::Pending => Poll::Pending,

@@ -2,6 +2,7 @@
 
 mod accept;
 mod conn;
+mod end;
 mod exec;
 mod flights;
 mod handshake;
@@ -42,6 +43,7 @@ pub use self::tls::{TlsListener, TlsStream};
 #[cfg(unix)]
 pub use self::unix::OwnedUnixListener;
 use crate::service::Names;
+use crate::spread::CloseSpread;
 
 /// Serves HTTP/1 and HTTP/2 (by ALPN, or with prior knowledge, h2c) on `listener` as a
 /// component of a [`Lifecycle`](lifecycle::Lifecycle): `app` is an axum `Router` or any tower
@@ -79,10 +81,12 @@ pub fn serve<L: Listener, S>(listener: L, app: S) -> Serve<L, S> {
             header_read_timeout: HEADER_READ_TIMEOUT,
             keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
             idle_drain_timeout: IDLE_DRAIN_TIMEOUT,
+            max_connection_age: None,
         },
         handshake_timeout: HANDSHAKE_TIMEOUT,
         attach: Vec::new(),
         names: Names::Kept,
+        close_spread: CloseSpread::AtOnce,
     }
 }
 
@@ -96,6 +100,7 @@ pub struct Serve<L: Listener, S> {
     handshake_timeout: Duration,
     attach: Vec<Box<Attach<L>>>,
     names: Names,
+    close_spread: CloseSpread,
 }
 
 /// The address of the client's end of the connection, in the extensions of a request when
@@ -134,6 +139,36 @@ impl<L: Listener, S> Serve<L, S> {
     pub fn idle_drain_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle_drain_timeout = timeout;
         self
+    }
+
+    /// How old a connection may become, so that clients find new servers and balancers level
+    /// the load. Off by default. Each connection has its own limit within a tenth of `age`,
+    /// as [grpc-go] has it, so that those made together do not come back together.
+    ///
+    /// On HTTP/2 an old connection gets GOAWAY, and its streams finish, however long they
+    /// take. On HTTP/1 its next response says `Connection: close`; without one it stays
+    /// until [`keep_alive_timeout`](Self::keep_alive_timeout) closes it, since an idle
+    /// HTTP/1 connection that is closed may lose the request on its way. A response that
+    /// lasts, and an upgraded socket, are left alone.
+    ///
+    /// [grpc-go]: https://pkg.go.dev/google.golang.org/grpc/keepalive#ServerParameters
+    pub fn max_connection_age(mut self, age: Duration) -> Self {
+        self.limits.max_connection_age = Some(age);
+        self
+    }
+
+    /// Lets the share of HTTP/1 responses that say `Connection: close` rise from none to all
+    /// over the lame duck, so that clients do not all reconnect at once. Off by default:
+    /// every response from the cause on says it.
+    ///
+    /// What it costs: a client that was not told in the lame duck, and is idle at its end,
+    /// is closed after [`idle_drain_timeout`](Self::idle_drain_timeout) with its next request
+    /// perhaps on the way, and HTTP/1 cannot tell it whether that was served. A client with
+    /// n requests spread evenly over the lame duck escapes with a probability of n!/nⁿ (1 in
+    /// 26 with 5 requests, 1 in 2755 with 10). So it is for many busy clients, and for those
+    /// that reconnect at a price (TLS); a lame duck should last many times their interval.
+    pub fn close_spread(self) -> Self {
+        Self { close_spread: CloseSpread::OverLameDuck, ..self }
     }
 
     /// Counts requests without noting their names and ages, as
@@ -233,6 +268,7 @@ where
                 requests: handle.gate(Kind::Request),
                 handle,
                 names: self.names,
+                close_spread: self.close_spread,
             }),
         };
         let limit =

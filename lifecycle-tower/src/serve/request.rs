@@ -6,19 +6,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Extensions, Request, Response, StatusCode, Version};
+use http::{Extensions, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use lifecycle::{Gate, Handle, Stage};
+use tokio::time::Instant;
 use tower::util::Oneshot;
 use tower::{Service, ServiceExt};
 
+use super::end::{BodyEnd, CallEnd, HARD_STOP};
 use super::exec;
 use super::held::{Held, HeldBody, Hold};
 use super::state::{ConnState, HeldBy, RequestGuard};
+use crate::grpc;
 use crate::head::Asked;
 use crate::service::Names;
-use crate::stream::{DrainToken, StreamEnd, StreamPolicy};
+use crate::spread::CloseSpread;
+use crate::stream::DrainToken;
 
 /// What all connections of one server share.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub(crate) struct Common {
     pub(crate) handle: Handle,
     pub(crate) requests: Gate,
     pub(crate) names: Names,
+    pub(crate) close_spread: CloseSpread,
 }
 
 /// The service of one connection.
@@ -45,7 +50,23 @@ pin_project_lite::pin_project! {
         inner: Option<F>,
         guard: Option<RequestGuard>,
         asked: Asked,
+        call: Call,
+        old_at: Option<Instant>,
         common: Arc<Common>,
+    }
+}
+
+/// What kind of request it is, and what ends it.
+enum Call {
+    Plain,
+    /// gRPC: at the hard stop it is answered for its handler.
+    Grpc(CallEnd),
+}
+
+impl Common {
+    /// Whether a response on a connection that is old from then on tells its client to leave.
+    fn tells_to_leave(&self, old_at: Option<Instant>) -> bool {
+        self.close_spread.tells(&self.handle) || old_at.is_some_and(|at| at <= Instant::now())
     }
 }
 
@@ -72,6 +93,12 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let asked = Asked::of(&request);
+        let (common, old_at) = (Arc::clone(&self.common), self.conn.old_at());
+        let call = if grpc::is_grpc(asked.version, request.headers()) {
+            Call::Grpc(CallEnd::new(&common.handle, None))
+        } else {
+            Call::Plain
+        };
         let http2 = request.version() == Version::HTTP_2;
         if http2 {
             self.conn.http2_head();
@@ -84,7 +111,7 @@ where
             if self.conn.flights().end() {
                 self.conn.task().wake();
             }
-            return Answer { inner: None, guard: None, asked, common: Arc::clone(&self.common) };
+            return Answer { inner: None, guard: None, asked, call, old_at, common };
         };
         let guard = RequestGuard::new(guard, Arc::clone(&self.conn), held_by);
         request.extensions_mut().insert(self.token.clone());
@@ -92,7 +119,7 @@ where
             request.extensions_mut().extend(self.known.clone());
         }
         let inner = Some(self.app.clone().oneshot(request));
-        Answer { inner, guard: Some(guard), asked, common: Arc::clone(&self.common) }
+        Answer { inner, guard: Some(guard), asked, call, old_at, common }
     }
 }
 
@@ -105,28 +132,49 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let handle = &this.common.handle;
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            let mut response = Response::new(HeldBody::empty());
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            this.asked.close(handle.phase(), response.status(), response.headers_mut());
-            return Poll::Ready(Ok(response));
+            return Poll::Ready(Ok(refused(this.call, *this.asked)));
         };
-        let response = ready!(inner.poll(cx));
+        let Poll::Ready(response) = inner.poll(cx) else {
+            let Call::Grpc(end) = this.call else { return Poll::Pending };
+            let message = ready!(end.poll(cx));
+            // The handler is dropped here, before its client hears of it.
+            this.inner.set(None);
+            let guard = this.guard.take();
+            let hold = guard.and_then(|guard| hold(guard, *this.asked, StatusCode::OK));
+            return Poll::Ready(Ok(unavailable(message, hold)));
+        };
         let guard = this.guard.take();
         let (mut head, body) = match response {
             Ok(response) => response.into_parts(),
             Err(error) => return Poll::Ready(Err(error)),
         };
-        this.asked.close(handle.phase(), head.status, &mut head.headers);
-        let policy = head.extensions.get::<StreamPolicy>().copied();
-        let end = StreamEnd::of(&head.headers, &body, policy, handle);
-        let hold = match guard {
-            Some(guard) => hold(guard, *this.asked, head.status),
-            None => None,
-        };
+        if this.common.tells_to_leave(*this.old_at) {
+            this.asked.leave(head.status, &mut head.headers);
+        }
+        let end = BodyEnd::of(this.asked.version, &head, &body, &this.common.handle);
+        let hold = guard.and_then(|guard| hold(guard, *this.asked, head.status));
         Poll::Ready(Ok(Response::from_parts(head, HeldBody::new(body, hold, end))))
     }
+}
+
+/// The answer to a request that came after the hard stop.
+fn refused<B>(call: &Call, asked: Asked) -> Response<HeldBody<B>> {
+    if matches!(call, Call::Grpc(_)) {
+        return unavailable(HARD_STOP, None);
+    }
+    let mut response = Response::new(HeldBody::empty(None));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    asked.leave(response.status(), response.headers_mut());
+    response
+}
+
+/// The whole answer to a gRPC call that had none yet: what gRPC calls Trailers-Only.
+fn unavailable<B>(message: &'static str, hold: Option<Hold>) -> Response<HeldBody<B>> {
+    let mut response = Response::new(HeldBody::empty(hold));
+    *response.headers_mut() = grpc::unavailable(message);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(grpc::GRPC));
+    response
 }
 
 /// The bytes of an HTTP/1 head as nearly every client writes it: one space after a colon,
@@ -177,6 +225,23 @@ impl<D> fmt::Debug for Held<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_comes_after_the_hard_stop_is_refused_in_its_own_protocol() {
+        let life = lifecycle::Lifecycle::builder().build_local().expect("defaults");
+        let call = Call::Grpc(CallEnd::new(&life.handle(), None));
+        let mut request = Request::post("/t/Unary").body(()).expect("valid");
+        *request.version_mut() = Version::HTTP_2;
+        let answer = refused::<String>(&call, Asked::of(&request));
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["grpc-status"], "14");
+        assert_eq!(answer.headers()["content-type"], "application/grpc");
+        assert!(answer.body().is_end_stream());
+        *request.version_mut() = Version::HTTP_11;
+        let answer = refused::<String>(&Call::Plain, Asked::of(&request));
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()["connection"], "close");
+    }
 
     #[test]
     fn a_head_is_as_long_as_it_reads() {

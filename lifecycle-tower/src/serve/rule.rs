@@ -7,6 +7,8 @@
 //! 2. Without one, every connection is bounded in every phase: by its head's or its
 //!    keep-alive timeout while running, by the idle drain timeout from the drain on.
 //! 3. Nothing is closed at the drain before a last look found nothing to read.
+//! 4. A connection that had a request at the hard stop is closed as in the drain, so that
+//!    its answer is not lost with it; any other is closed at once.
 
 use std::time::Duration;
 
@@ -19,6 +21,17 @@ pub(crate) struct Limits {
     pub(crate) header_read_timeout: Duration,
     pub(crate) keep_alive_timeout: Duration,
     pub(crate) idle_drain_timeout: Duration,
+    pub(crate) max_connection_age: Option<Duration>,
+}
+
+impl Limits {
+    /// When a connection that is accepted now is old, if ever; `draw` lies between 0 and 1.
+    pub(crate) fn old_at(&self, now: Instant, draw: impl FnOnce() -> f64) -> Option<Instant> {
+        // Longer than the clock can count is for ever.
+        let seconds =
+            self.max_connection_age?.as_secs_f64() * (1.0 - JITTER + 2.0 * JITTER * draw());
+        now.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +75,11 @@ pub(crate) enum Decision {
 /// What has to be remembered of a connection from one decision to the next.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rule {
+    /// When an HTTP/2 connection is told to go, whatever it does. An HTTP/1 connection is
+    /// told by its responses and needs no timer.
+    old_at: Option<Instant>,
+    /// A request was in flight at the last decision, or has been since the hard stop.
+    owes: bool,
     /// When the head that is being read began.
     head_since: Option<Instant>,
     /// GOAWAY was sent at that moment.
@@ -74,15 +92,20 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    pub(crate) fn new(old_at: Option<Instant>) -> Self {
+        Self { old_at, ..Self::default() }
+    }
+
     pub(crate) fn decide(&mut self, facts: &Facts, limits: &Limits) -> Decision {
         self.head_since = match (facts.part_of_a_head && !facts.busy, self.head_since) {
             (false, _) => None,
             (true, None) => Some(facts.last_active),
             (true, since) => since,
         };
+        self.owes = facts.busy || (self.owes && facts.phase == Phase::Cancelling);
         let decision = match facts.phase {
             Phase::Closing | Phase::Stopped => Decision::Close,
-            Phase::Cancelling if !facts.busy => Decision::Close,
+            Phase::Cancelling if !self.owes => Decision::Close,
             Phase::Draining | Phase::Cancelling => self.drain(facts, limits),
             _ => self.serve(facts, limits),
         };
@@ -112,8 +135,13 @@ impl Rule {
     }
 
     fn serve(&self, facts: &Facts, limits: &Limits) -> Decision {
+        let tells = facts.protocol == Protocol::Http2 && self.told.is_none();
+        let old_at = self.old_at.filter(|_| tells);
+        if old_at.is_some_and(|at| at <= facts.now) {
+            return Decision::GoAway;
+        }
         if facts.busy || facts.lingering {
-            return Decision::Wait(None);
+            return Decision::Wait(old_at);
         }
         let (since, limit) = match (facts.protocol, self.head_since, self.told) {
             // Its answer to the GOAWAY is all that we wait for.
@@ -123,8 +151,10 @@ impl Rule {
         };
         match since.checked_add(limit) {
             // Longer than the clock can count is for ever.
-            None => Decision::Wait(None),
-            Some(ends) if ends > facts.now => Decision::Wait(Some(ends)),
+            None => Decision::Wait(old_at),
+            Some(ends) if ends > facts.now => {
+                Decision::Wait(Some(old_at.map_or(ends, |old| old.min(ends))))
+            }
             Some(_) if facts.protocol == Protocol::Http2 && self.told.is_none() => Decision::GoAway,
             Some(_) => Decision::LastLook,
         }
@@ -165,6 +195,9 @@ impl Rule {
     }
 }
 
+/// A tenth less or more, as grpc-go for its `MaxConnectionAge`, so that connections that were
+/// made together do not end together.
+const JITTER: f64 = 0.1;
 /// A peer that has something on its way at each last look is not closing by chance.
 const FOUND_MOST: u8 = 3;
 /// For the runtime to hear of bytes that are in the socket: it does at once, unless its
@@ -179,6 +212,7 @@ mod tests {
         header_read_timeout: Duration::from_secs(30),
         keep_alive_timeout: Duration::from_secs(75),
         idle_drain_timeout: Duration::from_secs(1),
+        max_connection_age: None,
     };
 
     struct Case {
@@ -336,7 +370,9 @@ mod tests {
             header_read_timeout: Duration::MAX,
             keep_alive_timeout: Duration::MAX,
             idle_drain_timeout: Duration::MAX,
+            max_connection_age: Some(Duration::MAX),
         };
+        assert_eq!(limits.old_at(Instant::now(), || 0.5), None);
         for phase in [Phase::Running, Phase::Draining] {
             let mut case = Case::new(Protocol::Http1, phase);
             assert_eq!(case.rule.decide(&case.facts, &limits), Decision::Wait(None));
@@ -363,6 +399,64 @@ mod tests {
             let mut case = Case::new(protocol, Phase::Cancelling);
             assert_eq!(case.decide(), Decision::Close, "{protocol:?}");
         }
+    }
+
+    #[test]
+    fn what_had_a_request_at_the_hard_stop_is_closed_as_in_the_drain() {
+        let mut case = Case::new(Protocol::Http2, Phase::Draining);
+        assert_eq!(case.busy(true).decide(), Decision::GoAway);
+        case.rule.told(case.facts.now);
+        assert_eq!(case.decide(), Decision::Wait(None));
+        // The status of its last call is on its way, and its own end after that.
+        case.at(8_000).byte().phase(Phase::Cancelling);
+        assert_eq!(case.busy(false).decide(), case.until(9_000));
+        case.facts.lingering = true;
+        assert_eq!(case.decide(), Decision::Wait(None));
+        case.facts.lingering = false;
+        assert_eq!(case.at(9_000).decide(), Decision::LastLook, "a mute peer");
+        assert_eq!(case.phase(Phase::Closing).decide(), Decision::Close);
+        let mut late = Case::new(Protocol::Http1, Phase::Cancelling);
+        assert_eq!(late.busy(true).decide(), Decision::Wait(None));
+        assert_eq!(late.at(100).byte().busy(false).decide(), late.until(1_100));
+    }
+
+    #[test]
+    fn an_old_http2_connection_is_told_once_and_its_streams_finish() {
+        let mut case = Case::new(Protocol::Http2, Phase::Running);
+        let old_at = case.start + Duration::from_secs(60);
+        case.rule = Rule::new(Some(old_at));
+        assert_eq!(case.decide(), case.until(60_000), "before its keep-alive time is over");
+        assert_eq!(case.busy(true).decide(), case.until(60_000), "busy or not");
+        assert_eq!(case.at(60_000).decide(), Decision::GoAway);
+        case.rule.told(case.facts.now);
+        assert_eq!(case.at(600_000).decide(), Decision::Wait(None), "its streams have no limit");
+        assert_eq!(case.phase(Phase::Draining).decide(), Decision::Wait(None), "told once");
+        let mut idle = Case::new(Protocol::Http2, Phase::Running);
+        idle.rule = Rule::new(Some(idle.start + Duration::from_secs(100)));
+        assert_eq!(idle.decide(), idle.until(75_000), "the earlier of the two");
+        assert_eq!(idle.at(50_000).byte().decide(), idle.until(100_000));
+    }
+
+    #[test]
+    fn an_old_http1_connection_is_told_by_its_responses_and_not_closed() {
+        for protocol in [Protocol::Unknown, Protocol::Http1] {
+            let mut case = Case::new(protocol, Phase::Running);
+            case.rule = Rule::new(Some(case.start + Duration::from_secs(60)));
+            assert_eq!(case.decide(), case.until(75_000), "no timer of its own");
+            assert_eq!(case.at(60_000).busy(true).decide(), Decision::Wait(None));
+        }
+    }
+
+    #[test]
+    fn a_connection_is_old_a_tenth_before_or_after_its_limit() {
+        let limits = Limits { max_connection_age: Some(Duration::from_secs(100)), ..LIMITS };
+        let now = Instant::now();
+        for (draw, seconds) in [(0.0, 90), (0.5, 100), (0.999_999_999, 110)] {
+            let after = limits.old_at(now, || draw).expect("some time") - now;
+            let off = after.abs_diff(Duration::from_secs(seconds));
+            assert!(off < Duration::from_millis(1), "{draw}: {after:?}");
+        }
+        assert_eq!(LIMITS.old_at(now, || unreachable!("nothing is drawn")), None);
     }
 
     #[test]

@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::task::AtomicWaker;
 use lifecycle::{InFlight, Stage};
+use tokio::time::Instant;
 
 use super::flights::Flights;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 pub(crate) struct ConnState {
+    /// From then on its client is told to leave.
+    old_at: Option<Instant>,
     flights: Flights,
     /// The connection's task.
     task: AtomicWaker,
@@ -55,6 +58,7 @@ pub(crate) enum Look {
 impl ConnState {
     pub(crate) fn new() -> Self {
         Self {
+            old_at: None,
             flights: Flights::new(),
             task: AtomicWaker::new(),
             since_head: AtomicU64::new(0),
@@ -71,6 +75,15 @@ impl ConnState {
             look: AtomicU8::new(LOOK_NONE),
             held: Mutex::new(None),
         }
+    }
+
+    /// The same for a connection that grows old.
+    pub(crate) fn ageing(old_at: Option<Instant>) -> Self {
+        Self { old_at, ..Self::new() }
+    }
+
+    pub(crate) fn old_at(&self) -> Option<Instant> {
+        self.old_at
     }
 
     pub(crate) fn flights(&self) -> &Flights {
