@@ -5,7 +5,7 @@
 //! # Invariants
 //! 1. Only the coordinator writes phase and timeline.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -23,7 +23,7 @@ use crate::view::View;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    view: View,
+    view: Arc<View>,
     /// The cause's time and the deadlines after it.
     timeline: Mutex<Option<Timeline>>,
     request: Mutex<Option<Cause>>,
@@ -62,9 +62,10 @@ pub(crate) struct Timeline {
 
 impl Shared {
     pub(crate) fn new(clock: Clock, readiness: ReadinessPolicy) -> Self {
-        let work = Gate::new(Kind::Work, clock);
+        let view = Arc::new(View::new());
+        let work = Gate::new(Kind::Work, clock, Arc::clone(&view));
         Self {
-            view: View::new(),
+            view,
             timeline: Mutex::new(None),
             request: Mutex::new(None),
             requested: Notify::new(),
@@ -95,7 +96,7 @@ impl Shared {
         self.view.enter(phase);
     }
 
-    pub(crate) fn view(&self) -> &View {
+    pub(crate) fn view(&self) -> &Arc<View> {
         &self.view
     }
 
@@ -151,8 +152,8 @@ impl Shared {
         &self.work
     }
 
-    pub(crate) fn add_gate(&self, kind: Kind) -> Gate {
-        let gate = Gate::new(kind, self.clock);
+    pub(crate) fn add_gate(&self, kind: Kind, view: &Arc<View>) -> Gate {
+        let gate = Gate::new(kind, self.clock, Arc::clone(view));
         let mut gates = locked(&self.gates);
         if gates.closed {
             gate.close();
