@@ -50,10 +50,18 @@ impl<B: Body> Body for DrainBody<B> {
         };
         // The end is looked at first, so that a frame already made is never thrown away.
         let ends_now = match this.end {
-            Some(end) => end.poll(cx).is_ready(),
-            None => false,
+            Some(end) => end.poll(cx).map(|()| end.take_trailers()),
+            None => Poll::Pending,
         };
-        let frame = if ends_now { Poll::Ready(None) } else { inner.poll_frame(cx) };
+        let frame = match ends_now {
+            Poll::Pending => inner.poll_frame(cx),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(trailers)) => {
+                // In flight until the server has taken them.
+                this.inner.set(None);
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+        };
         if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
             this.inner.set(None);
             *this.guard = None;

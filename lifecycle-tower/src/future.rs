@@ -10,6 +10,7 @@ use http_body::Body;
 use lifecycle::{Handle, InFlight, Phase, Stage};
 
 use crate::body::DrainBody;
+use crate::grpc;
 use crate::head::Asked;
 use crate::reject::Discard;
 use crate::stream::{StreamEnd, StreamPolicy};
@@ -117,7 +118,9 @@ fn look_at<B: Body>(
         (None, Some(handle)) => handle.draining(),
         (None, None) => return None,
     };
-    Some(Box::new(StreamEnd::new(draining, spread)))
+    let is_grpc = grpc::is_grpc(asked.version, response.headers());
+    let trailers = is_grpc.then(|| grpc::unavailable(grpc::DRAIN));
+    Some(Box::new(StreamEnd::new(draining, spread).with_trailers(trailers)))
 }
 
 impl<F, B> fmt::Debug for DrainFuture<F, B> {

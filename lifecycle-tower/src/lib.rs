@@ -55,7 +55,6 @@
 mod body;
 mod chance;
 mod future;
-#[cfg(feature = "serve")]
 mod grpc;
 mod head;
 mod layer;

@@ -27,8 +27,8 @@ use crate::chance::draw;
 /// ```
 ///
 /// Ending means a clean end of the body (the final chunk on HTTP/1, END_STREAM on HTTP/2),
-/// at the boundary of a frame; of a gRPC stream under [`serve`](crate::serve()), the status
-/// UNAVAILABLE in its trailers. A response that has declared its length is always let
+/// at the boundary of a frame; of a gRPC stream, the status UNAVAILABLE in its
+/// trailers. A response that has declared its length is always let
 /// finish, since ending it early would corrupt it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -163,6 +163,7 @@ where
 pub(crate) struct StreamEnd {
     draining: Option<Reached>,
     spread: Duration,
+    trailers: Option<HeaderMap>,
     wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -181,7 +182,16 @@ impl StreamEnd {
     }
 
     pub(crate) fn new(draining: Reached, spread: Duration) -> Self {
-        Self { draining: Some(draining), spread, wait: None }
+        Self { draining: Some(draining), spread, trailers: None, wait: None }
+    }
+
+    /// What the body ends with: clients of gRPC take an end without a status for an error.
+    pub(crate) fn with_trailers(self, trailers: Option<HeaderMap>) -> Self {
+        Self { trailers, ..self }
+    }
+
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
     }
 
     /// Within which time after the drain begins such a body is to be ended, if it is.
