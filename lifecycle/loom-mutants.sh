@@ -24,36 +24,24 @@ main() {
 # Arguments: name, file, the model that must fail, text that occurs once, what it becomes.
 list() {
     local gate=lifecycle/src/gate.rs
-    mutant 'gate: leave without Release' $gate \
+    mutant 'gate: count without Release' $gate \
         loom_drained_sees_the_work_of_a_guard_dropped_elsewhere \
-        'fetch_sub(ONE, Ordering::Release)' 'fetch_sub(ONE, Ordering::Relaxed)'
+        'self.0.fetch_sub(1, Ordering::Release)' 'self.0.fetch_sub(1, Ordering::Relaxed)'
     mutant 'gate: is_drained without Acquire' $gate \
-        loom_drained_sees_the_work_of_a_guard_dropped_elsewhere \
+        loom_drained_sees_the_work_under_every_shard \
         'self.0.load(Ordering::Acquire)' 'self.0.load(Ordering::Relaxed)'
-    mutant 'gate: closed read apart from the count' $gate loom_admit_against_close \
-        'let before = self.0.fetch_add(ONE, Ordering::Relaxed);' \
-        'let before = self.0.load(Ordering::Relaxed); self.0.fetch_add(ONE, Ordering::Relaxed);'
-    mutant 'gate: close is a load and a store' $gate loom_leaver_against_waiter \
-        'self.0.fetch_or(CLOSED, Ordering::Relaxed);' \
-        'self.0.store(self.0.load(Ordering::Relaxed) | CLOSED, Ordering::Relaxed);'
-    mutant 'gate: leave reads closed before it leaves' $gate loom_leaver_against_waiter \
-        'let before = self.0.fetch_sub(ONE, Ordering::Release);' \
-        'let before = self.0.load(Ordering::Relaxed); self.0.fetch_sub(ONE, Ordering::Release);'
-    mutant 'gate: a leave after the close is quiet' $gate loom_leaver_against_waiter \
-        'Leave::Quiet } else { Leave::Wake }' 'Leave::Quiet } else { Leave::Quiet }'
-    mutant 'gate: a refused entry stays counted' $gate loom_refused_entry_wakes_the_waiter \
-        'self.0.fetch_sub(ONE, Ordering::Relaxed);' ''
-    mutant 'model: a refused entry does not wake' $gate loom_refused_entry_wakes_the_waiter \
-        'Entry::Admitted => leave(&word, &waker),
-                    Entry::Late => {}
-                    Entry::Refused => waker.wake(),' \
-        'Entry::Admitted => leave(&word, &waker),
-                    Entry::Late => {}
-                    Entry::Refused => drop(waker),'
+    mutant 'gate: the last shard is known apart from the count' $gate \
+        loom_leaver_against_waiter \
+        'let before = self.0.fetch_sub(1, Ordering::Release);' \
+        'let before = self.0.load(Ordering::Relaxed); self.0.fetch_sub(1, Ordering::Release);'
+    mutant 'gate: the last shard is quiet' $gate loom_leaver_against_waiter \
+        'Counted::Wake } else { Counted::Quiet }' 'Counted::Quiet } else { Counted::Quiet }'
+    mutant 'model: a reference is made from none' $gate loom_admit_against_close \
+        '(references > 0).then(|| references + 1)' 'Some(references + 1)'
     mutant 'model: the waiter looks, then arms' $gate loom_leaver_against_waiter \
         'waker.register_by_ref(cx.waker());
-            if words.iter().all(|word| word.is_drained()) {' \
-        'let drained = words.iter().all(|word| word.is_drained());
+            if tally.is_drained() {' \
+        'let drained = tally.is_drained();
             waker.register_by_ref(cx.waker());
             if drained {'
 

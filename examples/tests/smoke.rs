@@ -85,6 +85,31 @@ async fn tonic() {
 }
 
 #[tokio::test]
+async fn layer_only() {
+    let subject = subject(env!("CARGO_BIN_EXE_04_layer_only")).routes(Routes::conventional());
+    for name in ["http1-in-flight", "streams-sse", "deadline-cuts-long-request"] {
+        let verdict = by_name(name).unwrap().run(&subject).await;
+        assert!(verdict.passed(), "{verdict}");
+    }
+    // Half a head before the stop, the rest once the listener is closed: refused.
+    let mut process = Process::start(&subject, Setting::Plain).await.unwrap();
+    let mut late = timeout(LIMIT, TcpStream::connect(process.address())).await.unwrap().unwrap();
+    late.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    let answer = ask(&process, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("hello"), "{answer}");
+    process.signal(Signal::Term).unwrap();
+    while timeout(LIMIT, TcpStream::connect(process.address())).await.unwrap().is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    late.write_all(b"\r\n").await.unwrap();
+    let mut answer = String::new();
+    timeout(LIMIT, late.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 5"), "{answer}");
+    let exit = process.wait(Duration::from_secs(6)).await.expect("ends before its grace");
+    assert_eq!(exit.ended, Ended::Code(0), "{}", process.tail());
+}
+
+#[tokio::test]
 async fn admin() {
     let admin = env!("CARGO_BIN_EXE_05_admin");
     let done = Process::start(&subject(admin).arg("2"), Setting::Plain).await;

@@ -11,23 +11,26 @@ use crate::stream::StreamEnd;
 
 pin_project_lite::pin_project! {
     /// A response body that keeps its request in flight, and that may end at the drain
-    /// ([`StreamPolicy`](crate::StreamPolicy)).
+    /// ([`StreamPolicy`](crate::StreamPolicy)). That of a refused request is empty.
     pub struct DrainBody<B> {
+        // None once it has ended, so that what streams is freed at its end.
         #[pin]
-        inner: B,
+        inner: Option<B>,
         guard: Option<InFlight>,
-        end: Option<StreamEnd>,
-        ended: bool,
+        // Few bodies have one; boxed, so that the others are not moved about with it.
+        end: Option<Box<StreamEnd>>,
     }
 }
 
 impl<B> DrainBody<B> {
-    pub(crate) fn new(inner: B, guard: Option<InFlight>, end: Option<StreamEnd>) -> Self {
-        Self { inner, guard, end, ended: false }
+    #[inline]
+    pub(crate) fn new(inner: B, guard: Option<InFlight>, end: Option<Box<StreamEnd>>) -> Self {
+        Self { inner: Some(inner), guard, end }
     }
 
-    pub(crate) fn uncounted(inner: B) -> Self {
-        Self::new(inner, None, None)
+    /// Of an answer that is ours.
+    pub(crate) fn empty(guard: Option<InFlight>) -> Self {
+        Self { inner: None, guard, end: None }
     }
 }
 
@@ -35,43 +38,56 @@ impl<B: Body> Body for DrainBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
+    #[inline]
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        if *this.ended {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            *this.guard = None;
             return Poll::Ready(None);
-        }
+        };
         // The end is looked at first, so that a frame already made is never thrown away.
-        let frame =
-            if ends_now(this.end, cx) { Poll::Ready(None) } else { this.inner.poll_frame(cx) };
+        let ends_now = match this.end {
+            Some(end) => end.poll(cx).map(|()| end.take_trailers()),
+            None => Poll::Pending,
+        };
+        let frame = match ends_now {
+            Poll::Pending => inner.poll_frame(cx),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(trailers)) => {
+                // In flight until the server has taken them.
+                this.inner.set(None);
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+        };
         if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
-            *this.ended = true;
+            this.inner.set(None);
             *this.guard = None;
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        // One that may end early has no length to declare.
-        if self.end.is_some() { SizeHint::default() } else { self.inner.size_hint() }
+        match &self.inner {
+            None => SizeHint::with_exact(0),
+            // One that may end early has no length to declare.
+            Some(_) if self.end.is_some() => SizeHint::default(),
+            Some(inner) => inner.size_hint(),
+        }
     }
-}
-
-pub(crate) fn ends_now(end: &mut Option<StreamEnd>, cx: &mut Context<'_>) -> bool {
-    end.as_mut().is_some_and(|end| end.poll(cx).is_ready())
 }
 
 impl<B> fmt::Debug for DrainBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DrainBody")
             .field("in_flight", &self.guard.is_some())
-            .field("ended", &self.ended)
+            .field("ended", &self.inner.is_none())
             .finish_non_exhaustive()
     }
 }

@@ -13,6 +13,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    #[inline]
     pub(crate) fn of<B>(request: &http::Request<B>) -> Self {
         Self { version: request.version(), connect: request.method() == Method::CONNECT }
     }

@@ -55,10 +55,10 @@
 mod body;
 mod chance;
 mod future;
-#[cfg(feature = "serve")]
 mod grpc;
 mod head;
 mod layer;
+mod reject;
 #[cfg(feature = "serve")]
 mod serve;
 mod service;
@@ -71,6 +71,7 @@ mod sync;
 pub use body::DrainBody;
 pub use future::DrainFuture;
 pub use layer::DrainLayer;
+pub use reject::Refusal;
 #[cfg(all(feature = "serve", unix))]
 pub use serve::OwnedUnixListener;
 #[cfg(feature = "serve")]

@@ -27,8 +27,8 @@ use crate::chance::draw;
 /// ```
 ///
 /// Ending means a clean end of the body (the final chunk on HTTP/1, END_STREAM on HTTP/2),
-/// at the boundary of a frame; of a gRPC stream under [`serve`](crate::serve()), the status
-/// UNAVAILABLE in its trailers. A response that has declared its length is always let
+/// at the boundary of a frame; of a gRPC stream, the status UNAVAILABLE in its
+/// trailers. A response that has declared its length is always let
 /// finish, since ending it early would corrupt it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -42,7 +42,8 @@ pub enum StreamPolicy {
     LetFinish,
 }
 
-/// A view of the shutdown for handlers: in the extensions of every request.
+/// A view of the shutdown for handlers: in the extensions of every request under
+/// [`serve`](crate::serve()), and under [`DrainLayer::with_token`](crate::DrainLayer::with_token).
 ///
 /// A handler that holds a WebSocket waits on [`draining`](Self::draining) beside its
 /// socket, says goodbye and returns; one that works for long may stop at
@@ -160,20 +161,50 @@ where
 
 /// Ends one body at the drain: the wait, armed when the body is first polled.
 pub(crate) struct StreamEnd {
-    handle: Handle,
+    draining: Option<Reached>,
     spread: Duration,
+    trailers: Option<HeaderMap>,
     wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl StreamEnd {
     /// The end of a body with these headers and that policy, if it is to be ended: never one
     /// of a known length, whether its header is there yet or is the server's to write.
+    #[cfg(any(feature = "serve", test))]
     pub(crate) fn of(
         headers: &HeaderMap,
         body: &impl http_body::Body,
         policy: Option<StreamPolicy>,
         handle: &Handle,
     ) -> Option<Self> {
+        let spread = Self::spread_of(headers, body, policy)?;
+        Some(Self::new(handle.draining(), spread))
+    }
+
+    pub(crate) fn new(draining: Reached, spread: Duration) -> Self {
+        Self { draining: Some(draining), spread, trailers: None, wait: None }
+    }
+
+    /// What the body ends with: clients of gRPC take an end without a status for an error.
+    pub(crate) fn with_trailers(self, trailers: Option<HeaderMap>) -> Self {
+        Self { trailers, ..self }
+    }
+
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+
+    /// Within which time after the drain begins such a body is to be ended, if it is.
+    #[inline]
+    pub(crate) fn spread_of(
+        headers: &HeaderMap,
+        body: &impl http_body::Body,
+        policy: Option<StreamPolicy>,
+    ) -> Option<Duration> {
+        // First what nearly every body has: a length, which a server would have declared.
+        if body.size_hint().exact().is_some() {
+            return None;
+        }
         let spread = match policy {
             Some(StreamPolicy::LetFinish) => return None,
             Some(StreamPolicy::EndAtDrain) => Duration::ZERO,
@@ -181,19 +212,18 @@ impl StreamEnd {
             None if is_event_stream(headers) => Duration::ZERO,
             None => return None,
         };
-        if headers.contains_key(header::CONTENT_LENGTH) || body.size_hint().exact().is_some() {
-            return None;
-        }
-        Some(Self { handle: handle.clone(), spread, wait: None })
+        (!headers.contains_key(header::CONTENT_LENGTH)).then_some(spread)
     }
 
     /// Ready when the body is to end now; otherwise the task is woken then.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (handle, spread) = (&self.handle, self.spread);
+        let (draining, spread) = (&mut self.draining, self.spread);
         let wait = self.wait.get_or_insert_with(|| {
-            let draining = handle.draining();
+            let draining = draining.take();
             Box::pin(async move {
-                draining.await;
+                if let Some(draining) = draining {
+                    draining.await;
+                }
                 if !spread.is_zero() {
                     wait_for(share_of(spread)).await;
                 }
@@ -218,6 +248,7 @@ pub(crate) fn share_of(spread: Duration) -> Duration {
     spread.mul_f64(draw())
 }
 
+#[inline]
 fn is_event_stream(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();

@@ -1,120 +1,64 @@
-//! One shard of the admission gate: lets work in until closed, and tells when a leaver
-//! must wake the waiter.
+//! How many shards of an admission gate are not yet empty, and who has to wake the waiter.
 //!
-//! Not here: the shards side by side and the waking (`in_flight`), deadlines (`budget`).
+//! A shard is a reference count: being in flight is holding a reference to it, and one more
+//! is the gate's own until it closes. Whoever drops the last one counts the shard as empty.
+//!
+//! Not here: the shards themselves and the waking (`in_flight`), deadlines (`budget`).
 //!
 //! # Invariants
-//! 1. One word holds everything: bit 0 = closed, the rest = twice the number in flight.
-//! 2. Once closed it stays closed, and admits nothing more; so a word once seen closed
-//!    and empty stays empty of guards. (A refused entry shows in the count for a moment.)
-//! 3. Every leave after the close, that of an entry refused at that moment too, wakes the waiter, which looks
-//!    again: no leaver can know that it was the last, since there are other shards.
+//! 1. One word of a shard holds everything: its references. Those in flight, and one more
+//!    while the gate is open; so closed and empty is one value of one word: none.
+//! 2. No reference is ever made from none, so a shard once closed and empty stays empty.
+//! 3. A shard is counted once, by the drop of its last reference; whoever counts the last
+//!    shard wakes the waiter.
 
 use crate::sync::{AtomicUsize, Ordering};
 
+/// The shards that are not yet closed and empty.
 #[derive(Debug)]
-pub(crate) struct Word(AtomicUsize);
+pub(crate) struct Tally(AtomicUsize);
 
-/// The gate's answer to an entry.
+/// What whoever counts a shard as empty has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Entry {
-    Admitted,
-    /// Closed long since: nothing was counted.
-    Late,
-    /// Closed at this moment. The caller must wake the waiter: the attempt was counted for a moment.
-    Refused,
-}
-
-/// What a leaver has to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Leave {
+pub(crate) enum Counted {
     Quiet,
     Wake,
 }
 
-impl Word {
-    pub(crate) fn new() -> Self {
-        Self(AtomicUsize::new(0))
+impl Tally {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self(AtomicUsize::new(shards))
     }
 
-    pub(crate) fn enter(&self) -> Entry {
-        // Ordering: Relaxed, a look that spares late entries the count and the waiter its
-        // wake-ups; once closed it stays closed, so a yes is always true.
-        if self.0.load(Ordering::Relaxed) & CLOSED != 0 {
-            return Entry::Late;
-        }
-        // Ordering: Relaxed, the count is all that is shared; a read-modify-write always
-        // sees the newest word, so an entry comes wholly before or wholly after the close.
-        let before = self.0.fetch_add(ONE, Ordering::Relaxed);
-        debug_assert!(before < usize::MAX / 2, "the count cannot overflow");
-        if before & CLOSED == 0 {
-            return Entry::Admitted;
-        }
-        // Ordering: Relaxed, a refused entry did no work that the waiter should see.
-        self.0.fetch_sub(ONE, Ordering::Relaxed);
-        Entry::Refused
+    /// Counts a shard as closed and empty.
+    pub(crate) fn count(&self) -> Counted {
+        // Ordering: Release, pairs with the Acquire in `is_drained`: who sees all shards empty
+        // sees all that was done under their guards (a shard's own references, which are an
+        // `Arc`'s, bring that here from the threads that dropped them before).
+        let before = self.0.fetch_sub(1, Ordering::Release);
+        debug_assert!(before > 0, "invariant 3: a shard is counted once");
+        if before == 1 { Counted::Wake } else { Counted::Quiet }
     }
 
-    pub(crate) fn leave(&self) -> Leave {
-        // Ordering: Release, pairs with the Acquire in `is_drained`: who sees the word
-        // empty sees all that was done under the guards.
-        let before = self.0.fetch_sub(ONE, Ordering::Release);
-        debug_assert!(before >= ONE, "a leave without an entry");
-        if before & CLOSED == 0 { Leave::Quiet } else { Leave::Wake }
-    }
-
-    pub(crate) fn close(&self) {
-        // Ordering: Relaxed, closing publishes nothing; the order against entries and
-        // leaves is that of the word itself.
-        self.0.fetch_or(CLOSED, Ordering::Relaxed);
-    }
-
-    /// Whether it is closed and nothing is in flight.
+    /// Whether all shards are closed and empty.
     pub(crate) fn is_drained(&self) -> bool {
-        // Ordering: Acquire, pairs with the Release in `leave`.
-        self.0.load(Ordering::Acquire) == CLOSED
-    }
-
-    /// How many are in flight; a refused entry may show for a moment.
-    pub(crate) fn in_flight(&self) -> usize {
-        // Ordering: Relaxed, a figure for people.
-        self.0.load(Ordering::Relaxed) / ONE
+        // Ordering: Acquire, pairs with the Release in `count`.
+        self.0.load(Ordering::Acquire) == 0
     }
 }
-
-const CLOSED: usize = 1;
-const ONE: usize = 2;
 
 #[cfg(all(test, not(lifecycle_loom)))]
 mod tests {
     use super::*;
 
     #[test]
-    fn admits_until_closed_and_drains_when_the_last_has_left() {
-        let word = Word::new();
-        assert_eq!(word.enter(), Entry::Admitted);
-        assert_eq!(word.enter(), Entry::Admitted);
-        assert_eq!(word.in_flight(), 2);
-        assert_eq!(word.leave(), Leave::Quiet);
-        assert!(!word.is_drained(), "open");
-        word.close();
-        assert!(!word.is_drained(), "one is in flight");
-        assert_eq!(word.enter(), Entry::Late);
-        assert_eq!(word.in_flight(), 1);
-        assert_eq!(word.leave(), Leave::Wake);
-        assert!(word.is_drained());
-        assert_eq!(word.enter(), Entry::Late);
-        assert!(word.is_drained(), "a refused entry leaves no trace");
-    }
-
-    #[test]
-    fn closing_twice_is_closing_once() {
-        let word = Word::new();
-        word.close();
-        word.close();
-        assert!(word.is_drained());
+    fn only_the_last_shard_wakes() {
+        let tally = Tally::new(2);
+        assert_eq!(tally.count(), Counted::Quiet);
+        assert!(!tally.is_drained());
+        assert_eq!(tally.count(), Counted::Wake);
+        assert!(tally.is_drained());
     }
 }
 
@@ -124,52 +68,74 @@ mod loom_tests {
 
     use loom::cell::UnsafeCell;
     use loom::future::{AtomicWaker, block_on};
+    use loom::sync::atomic::fence;
     use loom::thread;
 
     use super::*;
 
-    /// Waits as `Gate::drained` does: arm, then look, then sleep; never trust one look.
-    fn wait(words: &[Arc<Word>], waker: &AtomicWaker) {
-        block_on(std::future::poll_fn(|cx| {
-            waker.register_by_ref(cx.waker());
-            if words.iter().all(|word| word.is_drained()) {
-                std::task::Poll::Ready(())
-            } else {
-                std::task::Poll::Pending
-            }
-        }));
+    /// A shard as std's `Arc` and `Weak` have it, which loom cannot look into: loom's own
+    /// `Arc` has no `Weak`.
+    struct Shard {
+        references: AtomicUsize,
+        tally: Arc<Tally>,
+        waker: Arc<AtomicWaker>,
     }
 
-    fn leave(word: &Word, waker: &AtomicWaker) {
-        if word.leave() == Leave::Wake {
-            waker.wake();
+    impl Shard {
+        fn enter(&self) -> bool {
+            let more = |references| (references > 0).then(|| references + 1);
+            let (ok, failed) = (Ordering::Acquire, Ordering::Relaxed);
+            self.references.fetch_update(ok, failed, more).is_ok()
         }
+
+        /// What the drop of a guard does, and of the gate's own reference at the close.
+        fn leave(&self) {
+            if self.references.fetch_sub(1, Ordering::Release) == 1 {
+                fence(Ordering::Acquire);
+                if self.tally.count() == Counted::Wake {
+                    self.waker.wake();
+                }
+            }
+        }
+    }
+
+    fn shards<const N: usize>() -> [Arc<Shard>; N] {
+        let (tally, waker) = (Arc::new(Tally::new(N)), Arc::new(AtomicWaker::new()));
+        std::array::from_fn(|_| {
+            let (tally, waker) = (tally.clone(), waker.clone());
+            Arc::new(Shard { references: AtomicUsize::new(1), tally, waker })
+        })
+    }
+
+    /// Waits as `Gate::drained` does: arm, then look, then sleep; never trust one look.
+    fn wait(tally: &Tally, waker: &AtomicWaker) {
+        block_on(std::future::poll_fn(|cx| {
+            waker.register_by_ref(cx.waker());
+            if tally.is_drained() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        }));
     }
 
     /// Question: can an entry be admitted that a drained gate did not wait for?
     #[test]
     fn loom_admit_against_close() {
         loom::model(|| {
-            let word = Arc::new(Word::new());
-            let waker = Arc::new(AtomicWaker::new());
+            let [shard] = shards();
             let drained = Arc::new(loom::sync::atomic::AtomicBool::new(false));
             let entrant = thread::spawn({
-                let (word, waker, drained) = (word.clone(), waker.clone(), drained.clone());
-                move || match word.enter() {
-                    Entry::Admitted => {
+                let (shard, drained) = (shard.clone(), drained.clone());
+                move || {
+                    if shard.enter() {
                         assert!(!drained.load(Ordering::SeqCst), "in flight after the drain");
-                        leave(&word, &waker);
+                        shard.leave();
                     }
-                    Entry::Late => {}
-                    Entry::Refused => waker.wake(),
                 }
             });
-            word.close();
-            wait(std::slice::from_ref(&word), &waker);
+            shard.leave();
+            wait(&shard.tally, &shard.waker);
             drained.store(true, Ordering::SeqCst);
-            assert_eq!(word.enter(), Entry::Late);
+            assert!(!shard.enter());
             entrant.join().expect("no panic");
-            assert!(word.is_drained());
+            assert!(shard.tally.is_drained());
         });
     }
 
@@ -177,40 +143,18 @@ mod loom_tests {
     #[test]
     fn loom_leaver_against_waiter() {
         loom::model(|| {
-            let words = [Arc::new(Word::new()), Arc::new(Word::new())];
-            let waker = Arc::new(AtomicWaker::new());
-            let leavers = words.clone().map(|word| {
-                assert_eq!(word.enter(), Entry::Admitted);
-                let waker = waker.clone();
-                thread::spawn(move || leave(&word, &waker))
+            let shards: [_; 2] = shards();
+            let leavers = shards.clone().map(|shard| {
+                assert!(shard.enter());
+                thread::spawn(move || shard.leave())
             });
-            for word in &words {
-                word.close();
+            for shard in &shards {
+                shard.leave();
             }
-            wait(&words, &waker);
+            wait(&shards[0].tally, &shards[0].waker);
             for leaver in leavers {
                 leaver.join().expect("no panic");
             }
-        });
-    }
-
-    /// Question: does a refused entry, counted for a moment, leave the waiter asleep?
-    #[test]
-    fn loom_refused_entry_wakes_the_waiter() {
-        loom::model(|| {
-            let word = Arc::new(Word::new());
-            let waker = Arc::new(AtomicWaker::new());
-            let late = thread::spawn({
-                let (word, waker) = (word.clone(), waker.clone());
-                move || match word.enter() {
-                    Entry::Admitted => leave(&word, &waker),
-                    Entry::Late => {}
-                    Entry::Refused => waker.wake(),
-                }
-            });
-            word.close();
-            wait(std::slice::from_ref(&word), &waker);
-            late.join().expect("no panic");
         });
     }
 
@@ -219,22 +163,50 @@ mod loom_tests {
     #[test]
     fn loom_drained_sees_the_work_of_a_guard_dropped_elsewhere() {
         loom::model(|| {
-            let word = Arc::new(Word::new());
+            let [shard] = shards();
             let work = Arc::new(UnsafeCell::new(0));
-            assert_eq!(word.enter(), Entry::Admitted);
+            assert!(shard.enter());
             let elsewhere = thread::spawn({
-                let (word, work) = (word.clone(), work.clone());
+                let (shard, work) = (shard.clone(), work.clone());
                 move || {
                     work.with_mut(|_| ());
                     // No wake-up here: its own ordering would hide a missing Release.
-                    word.leave() == Leave::Wake
+                    if shard.references.fetch_sub(1, Ordering::Release) == 1 {
+                        fence(Ordering::Acquire);
+                        let _ = shard.tally.count();
+                    }
                 }
             });
-            word.close();
-            if word.is_drained() {
+            shard.leave();
+            if shard.tally.is_drained() {
                 work.with(|_| ());
             }
-            let _ = elsewhere.join().expect("no panic");
+            elsewhere.join().expect("no panic");
+        });
+    }
+
+    /// Question: and of two, dropped on two threads, of which the other counts the shard?
+    #[test]
+    fn loom_drained_sees_the_work_under_every_shard() {
+        loom::model(|| {
+            let shards: [_; 2] = shards();
+            let works = [0, 1].map(|_| Arc::new(UnsafeCell::new(0)));
+            let others = [0, 1].map(|at: usize| {
+                let (shard, work) = (shards[at].clone(), works[at].clone());
+                thread::spawn(move || {
+                    work.with_mut(|_| ());
+                    // The gate's own reference, dropped by whoever closes it.
+                    let last = shard.references.fetch_sub(1, Ordering::Release) == 1;
+                    assert!(last, "nobody else is in");
+                    let _ = shard.tally.count();
+                })
+            });
+            if shards[0].tally.is_drained() {
+                works.iter().for_each(|work| work.with(|_| ()));
+            }
+            for other in others {
+                other.join().expect("no panic");
+            }
         });
     }
 }

@@ -58,7 +58,7 @@ pin_project_lite::pin_project! {
     /// Cancel safe: phases only move forward, so a new one resolves as this would have.
     #[must_use = "futures do nothing unless polled"]
     pub struct Reached {
-        handle: Handle,
+        view: Arc<View>,
         phase: Phase,
         #[pin]
         woken: OwnedNotified,
@@ -91,10 +91,7 @@ impl Handle {
 
     /// Resolves once `phase` has been reached or passed.
     pub fn reached(&self, phase: Phase) -> Reached {
-        // The order matters: a notification after this line is not missed, and the phase
-        // is looked at after it.
-        let woken = self.view().waiters(phase).notified_owned();
-        Reached { handle: self.clone(), phase, woken }
+        Reached::new(self.view(), phase)
     }
 
     /// Resolves when the cause has come: keep serving, begin nothing long.
@@ -167,7 +164,7 @@ impl Handle {
     /// ended, or at the hard stop.
     #[must_use]
     pub fn gate(&self, kind: Kind) -> Gate {
-        self.shared.add_gate(kind)
+        self.shared.add_gate(kind, self.view())
     }
 
     /// Says that this process serves a listener, so that a lame duck makes sense. Servers
@@ -229,8 +226,17 @@ impl Handle {
         &self.shared
     }
 
-    fn view(&self) -> &View {
-        self.view.as_deref().unwrap_or(self.shared.view())
+    fn view(&self) -> &Arc<View> {
+        self.view.as_ref().unwrap_or(self.shared.view())
+    }
+}
+
+impl Reached {
+    pub(crate) fn new(view: &Arc<View>, phase: Phase) -> Self {
+        // The order matters: a notification after this line is not missed, and the phase
+        // is looked at after it.
+        let woken = view.waiters(phase).notified_owned();
+        Self { view: Arc::clone(view), phase, woken }
     }
 }
 
@@ -240,13 +246,13 @@ impl Future for Reached {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         loop {
-            if this.handle.phase() >= *this.phase {
+            if this.view.phase() >= *this.phase {
                 return Poll::Ready(());
             }
             if this.woken.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            let again = this.handle.view().waiters(*this.phase).notified_owned();
+            let again = this.view.waiters(*this.phase).notified_owned();
             this.woken.set(again);
         }
     }

@@ -1,16 +1,18 @@
 //! The admission gate as users hold it: shards side by side, names, and the waking.
 //!
-//! Not here: one shard's word (`gate`), one shard's names (`roster`); both are modelled
-//! with loom.
+//! Not here: counting the shards that are empty (`gate`), one shard's names (`roster`); both are
+//! modelled with loom.
 //!
 //! # Invariants
-//! 1. A guard leaves the shard that it entered, from whatever thread.
-//! 2. No guard is issued after the gate was seen closed and empty.
-//! 3. Entering shares no cache line with another thread's entering, the guard's own
-//!    reference count included: it counts on its shard.
+//! 1. A guard is a reference to the shard that it entered, and leaves that shard when it is
+//!    dropped, on whatever thread: std's `Arc` is the counter, so that what counts a guard is
+//!    also what keeps its shard alive. A counter of our own would need a reference beside it.
+//! 2. The gate's own reference is dropped at the close, and none is made from none
+//!    ([`Weak::upgrade`]): no guard is issued after the gate was seen closed and empty.
+//! 3. Entering shares no cache line with another thread's entering.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -18,9 +20,13 @@ use tokio::sync::Notify;
 use crate::blockers::{Blocker, Kind, Stage};
 use crate::clock::Clock;
 use crate::error::Refused;
-use crate::gate::{Entry, Leave, Word};
+use crate::gate::{Counted, Tally};
+use crate::handle::Reached;
+use crate::phase::Phase;
 use crate::roster::Roster;
-use crate::sync::thread_number;
+use crate::shared::locked;
+use crate::sync::{AtomicBool, Ordering, thread_number};
+use crate::view::View;
 
 /// Lets work in until it is closed, and tells when the last of it has left.
 ///
@@ -59,29 +65,56 @@ pub struct InFlight {
 
 struct Inner {
     kind: Kind,
-    shards: Box<[Arc<Shard>]>,
-    waiter: Arc<Notify>,
     clock: Clock,
+    lanes: Box<[Lane]>,
+    common: Arc<Common>,
+    /// Spares who comes late the shard; what counts is that the own references are gone.
+    closed: AtomicBool,
+    /// The gate's own references; empty once it is closed.
+    own: Mutex<Vec<Arc<Shard>>>,
 }
 
-/// A shard fills its own cache lines; 128 because processors fetch them in pairs.
+/// One shard as the gate sees it.
+struct Lane {
+    shard: Weak<Shard>,
+    /// Beside the shard, so that reading names does not count as being in flight.
+    roster: Arc<Roster>,
+}
+
+/// What a guard refers to. It fills its own cache lines, and so does its reference count; 128
+/// because processors fetch them in pairs.
 #[repr(align(128))]
 struct Shard {
-    word: Word,
-    roster: Roster,
-    waiter: Arc<Notify>,
+    roster: Arc<Roster>,
+    common: Arc<Common>,
+}
+
+/// What all shards of a gate have in common.
+struct Common {
+    tally: Tally,
+    waiter: Notify,
+    view: Arc<View>,
 }
 
 impl Gate {
-    pub(crate) fn new(kind: Kind, clock: Clock) -> Self {
+    pub(crate) fn new(kind: Kind, clock: Clock, view: Arc<View>) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let waiter = Arc::new(Notify::new());
-        let shards = (0..(threads * 2).next_power_of_two().min(SHARDS_MOST))
-            .map(|_| {
-                Arc::new(Shard { word: Word::new(), roster: Roster::new(), waiter: waiter.clone() })
-            })
-            .collect();
-        Self { inner: Arc::new(Inner { kind, shards, waiter, clock }) }
+        let count = (threads * 2).next_power_of_two().min(SHARDS_MOST);
+        // One for the close itself.
+        let (tally, waiter) = (Tally::new(count + 1), Notify::new());
+        let common = Arc::new(Common { tally, waiter, view });
+        let shard = |_| {
+            let (roster, common) = (Arc::new(Roster::new()), Arc::clone(&common));
+            Arc::new(Shard { roster, common })
+        };
+        let own: Vec<_> = (0..count).map(shard).collect();
+        let lane = |shard: &Arc<Shard>| {
+            let roster = Arc::clone(&shard.roster);
+            Lane { shard: Arc::downgrade(shard), roster }
+        };
+        let lanes = own.iter().map(lane).collect();
+        let (closed, own) = (AtomicBool::new(false), Mutex::new(own));
+        Self { inner: Arc::new(Inner { kind, clock, lanes, common, closed, own }) }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -96,10 +129,10 @@ impl Gate {
     /// [`Refused`] once the gate is closed.
     #[inline]
     pub fn enter(&self, head: &str, tail: &str) -> Result<InFlight, Refused> {
-        let mut guard = self.enter_unnamed()?;
-        let now = self.inner.clock.now_ms();
-        guard.place = guard.shard.roster.take(head, tail, now);
-        Ok(guard)
+        let lane = self.lane();
+        let shard = self.admit(lane)?;
+        let place = lane.roster.take(head, tail, self.inner.clock.now_ms());
+        Ok(InFlight { shard, place })
     }
 
     /// Enters without a name: counted, but not shown among the blockers by name.
@@ -108,30 +141,49 @@ impl Gate {
     /// [`Refused`] once the gate is closed.
     #[inline]
     pub fn enter_unnamed(&self) -> Result<InFlight, Refused> {
-        let shards = &self.inner.shards;
-        let shard = &shards[thread_number() & (shards.len() - 1)];
-        match shard.word.enter() {
-            Entry::Admitted => Ok(InFlight { shard: Arc::clone(shard), place: None }),
-            Entry::Late => Err(Refused),
-            Entry::Refused => {
-                self.inner.waiter.notify_waiters();
-                Err(Refused)
-            }
+        Ok(InFlight { shard: self.admit(self.lane())?, place: None })
+    }
+
+    #[inline]
+    fn lane(&self) -> &Lane {
+        let lanes = &self.inner.lanes;
+        &lanes[thread_number() & (lanes.len() - 1)]
+    }
+
+    #[inline]
+    fn admit(&self, lane: &Lane) -> Result<Arc<Shard>, Refused> {
+        // Ordering: Relaxed, a yes is always true, since closed it stays closed; whoever reads
+        // an old no is held back by the shard, or admitted as if just before the close.
+        if self.inner.closed.load(Ordering::Relaxed) {
+            return Err(Refused);
         }
+        lane.shard.upgrade().ok_or(Refused)
     }
 
     /// Admits nothing from here on; what is in flight stays. Closing twice is closing once.
+    ///
+    /// An entry at the very same moment on another thread may still be admitted, as if it had
+    /// come first; [`drained`](Self::drained) waits for it.
     pub fn close(&self) {
-        for shard in &self.inner.shards {
-            shard.word.close();
+        // Ordering: Relaxed, closing publishes nothing; who knows of it otherwise sees this.
+        self.inner.closed.store(true, Ordering::Relaxed);
+        let mut own = locked(&self.inner.own);
+        let is_first = !own.is_empty();
+        // Under the lock, so that nobody counts them as in flight. None of them wakes: the
+        // tally waits for the close as for a shard more.
+        own.clear();
+        drop(own);
+        if is_first {
+            self.inner.common.count();
         }
-        self.inner.waiter.notify_waiters();
     }
 
     /// How many are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.inner.shards.iter().map(|shard| shard.word.in_flight()).sum()
+        let own = locked(&self.inner.own);
+        let references: usize = self.inner.lanes.iter().map(|lane| lane.shard.strong_count()).sum();
+        references.saturating_sub(own.len())
     }
 
     /// Waits until the gate is closed and nothing is in flight.
@@ -139,12 +191,13 @@ impl Gate {
     /// # Cancel safety
     /// Cancel safe: call again to keep waiting.
     pub async fn drained(&self) {
+        let Common { tally, waiter, .. } = &*self.inner.common;
         loop {
-            let woken = self.inner.waiter.notified();
+            let woken = waiter.notified();
             tokio::pin!(woken);
             // Arm first, then look: a leave between the two wakes us.
             woken.as_mut().enable();
-            if self.inner.shards.iter().all(|shard| shard.word.is_drained()) {
+            if tally.is_drained() {
                 return;
             }
             woken.await;
@@ -155,7 +208,7 @@ impl Gate {
     #[must_use]
     pub fn blockers(&self) -> Vec<Blocker> {
         let now = self.inner.clock.now_ms();
-        let lines = self.inner.shards.iter().flat_map(|shard| shard.roster.lines());
+        let lines = self.inner.lanes.iter().flat_map(|lane| lane.roster.lines());
         let mut blockers: Vec<_> = lines
             .map(|line| Blocker {
                 kind: self.inner.kind,
@@ -171,21 +224,46 @@ impl Gate {
 
 impl InFlight {
     /// Notes how far it has come, for whoever asks what blocks the drain.
+    #[inline]
     pub fn set_stage(&self, stage: Stage) {
         if let Some(place) = self.place {
             self.shard.roster.set_state(place, stage.number());
         }
+    }
+
+    /// The phase now, as the [`Handle`](crate::Handle) shows it that made the gate.
+    #[must_use]
+    #[inline]
+    pub fn phase(&self) -> Phase {
+        self.shard.common.view.phase()
+    }
+
+    /// Resolves once [`phase`](Self::phase) has reached or passed this one.
+    pub fn reached(&self, phase: Phase) -> Reached {
+        Reached::new(&self.shard.common.view, phase)
     }
 }
 
 impl Drop for InFlight {
     #[inline]
     fn drop(&mut self) {
+        // The name goes first: with the reference this may be the last of the shard.
         if let Some(place) = self.place {
             self.shard.roster.give_back(place);
         }
-        if self.shard.word.leave() == Leave::Wake {
-            self.shard.waiter.notify_waiters();
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.common.count();
+    }
+}
+
+impl Common {
+    fn count(&self) {
+        if self.tally.count() == Counted::Wake {
+            self.waiter.notify_waiters();
         }
     }
 }
@@ -215,7 +293,7 @@ mod tests {
     use super::*;
 
     fn gate() -> Gate {
-        Gate::new(Kind::Work, Clock::coarse())
+        Gate::new(Kind::Work, Clock::coarse(), Arc::new(View::new()))
     }
 
     #[test]
@@ -228,8 +306,8 @@ mod tests {
         drop(first);
         assert!(!drained.is_woken(), "an open gate wakes nobody");
         gate.close();
-        assert!(drained.is_woken());
         assert_pending!(drained.poll());
+        assert_eq!(gate.in_flight(), 1);
         drop(second);
         assert!(drained.is_woken());
         assert_ready!(drained.poll());

@@ -82,6 +82,7 @@ impl Phase {
     }
 
     /// The phase of that number, or `Stopped` for one beyond the last.
+    #[inline]
     pub(crate) fn from_number(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Stopped)
     }
@@ -102,6 +103,7 @@ impl PhaseCell {
         Self(AtomicU8::new(Phase::Starting as u8))
     }
 
+    #[inline]
     pub(crate) fn load(&self) -> Phase {
         // Ordering: Acquire, pairs with the Release in `advance`: who sees a phase sees what
         // was set up for it, such as its deadlines.

@@ -5,7 +5,7 @@
 //! # Invariants
 //! 1. Only the coordinator writes phase and timeline.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -25,7 +25,7 @@ use crate::view::View;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    view: View,
+    view: Arc<View>,
     /// The cause's time and the deadlines after it.
     timeline: Mutex<Option<Timeline>>,
     request: Mutex<Option<Cause>>,
@@ -72,9 +72,10 @@ pub(crate) struct Timeline {
 
 impl Shared {
     pub(crate) fn new(clock: Clock, readiness: ReadinessPolicy, quiet: Option<Quiet>) -> Self {
-        let work = Gate::new(Kind::Work, clock);
+        let view = Arc::new(View::new());
+        let work = Gate::new(Kind::Work, clock, Arc::clone(&view));
         Self {
-            view: View::new(),
+            view,
             timeline: Mutex::new(None),
             request: Mutex::new(None),
             requested: Notify::new(),
@@ -110,7 +111,7 @@ impl Shared {
         self.view.enter(phase);
     }
 
-    pub(crate) fn view(&self) -> &View {
+    pub(crate) fn view(&self) -> &Arc<View> {
         &self.view
     }
 
@@ -228,8 +229,8 @@ impl Shared {
         &self.work
     }
 
-    pub(crate) fn add_gate(&self, kind: Kind) -> Gate {
-        let gate = Gate::new(kind, self.clock);
+    pub(crate) fn add_gate(&self, kind: Kind, view: &Arc<View>) -> Gate {
+        let gate = Gate::new(kind, self.clock, Arc::clone(view));
         let mut gates = locked(&self.gates);
         if gates.closed {
             gate.close();

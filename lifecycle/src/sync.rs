@@ -5,6 +5,9 @@
 //! `--cfg loom` would also strip `tokio::signal` and `tokio::net`; in this crate's own tests
 //! only, because loom is a dependency of those.
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize as StdUsize, Ordering as StdOrdering};
+
 #[cfg(not(all(test, lifecycle_loom)))]
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -20,21 +23,21 @@ pub(crate) use loom::sync::atomic::{
 /// Numbers are given out in order of first use, so that threads fewer than shards
 /// never share one. The counter is the one static of the crate; it holds nothing of
 /// any [`Lifecycle`](crate::Lifecycle).
+#[inline]
 pub(crate) fn thread_number() -> usize {
-    use std::cell::Cell;
-    use std::sync::atomic::{AtomicUsize as StdUsize, Ordering as StdOrdering};
-
-    static NEXT: StdUsize = StdUsize::new(0);
-    thread_local! {
-        static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
     // During thread-local destruction any shard will do.
-    OWN.try_with(|own| {
-        if own.get() == usize::MAX {
-            // Ordering: Relaxed, the number publishes nothing.
-            own.set(NEXT.fetch_add(1, StdOrdering::Relaxed));
-        }
-        own.get()
-    })
-    .unwrap_or(0)
+    OWN.try_with(|own| if own.get() == usize::MAX { first_number(own) } else { own.get() })
+        .unwrap_or(0)
+}
+
+#[cold]
+fn first_number(own: &Cell<usize>) -> usize {
+    static NEXT: StdUsize = StdUsize::new(0);
+    // Ordering: Relaxed, the number publishes nothing.
+    own.set(NEXT.fetch_add(1, StdOrdering::Relaxed));
+    own.get()
+}
+
+thread_local! {
+    static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
 }

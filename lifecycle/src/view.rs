@@ -22,6 +22,7 @@ impl View {
         Self { phase: PhaseCell::new(), reached: std::array::from_fn(|_| Arc::default()) }
     }
 
+    #[inline]
     pub(crate) fn phase(&self) -> Phase {
         self.phase.load()
     }

@@ -1,6 +1,7 @@
 //! gRPC under `serve`: tonic's routes and tonic's client around our connections.
 
 use std::convert::Infallible;
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use axum::Router;
@@ -363,6 +364,32 @@ async fn grpc_web_and_http1_are_not_grpc_and_are_cut_as_any_other() {
     let end = limited(web.frame()).await;
     assert!(!matches!(end, Some(Ok(frame)) if frame.is_trailers()), "no trailers");
     assert_eq!(server.report().await.exit_code(), 3);
+}
+
+#[tokio::test]
+async fn under_the_layer_alone_a_stream_that_its_policy_ends_ends_with_unavailable_too() {
+    async fn server_side(request: Request<Number>) -> Result<Response<Numbers>, Status> {
+        Ok(Response::new(one_and_silence(request.into_inner().n)))
+    }
+    let endless =
+        |call: Call| async { server().server_streaming(service_fn(server_side), call).await };
+    let life = settings().build_local().unwrap();
+    let handle = life.handle();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let app = Router::new()
+        .route("/t/Ended", post(endless).layer(StreamPolicy::EndAtDrain))
+        .layer(lifecycle_tower::DrainLayer::new(&handle));
+    let server = axum::serve(listener, app).with_graceful_shutdown(handle.draining());
+    tokio::spawn(server.into_future());
+    let run = tokio::spawn(life.run());
+    let client = Client::new(addr);
+    let mut ended = limited(client.server_streaming("/t/Ended", 1)).await.unwrap();
+    assert_eq!(limited(ended.message()).await.unwrap(), Some(number(1)));
+    handle.shutdown("test");
+    let status = limited(ended.message()).await.expect_err("ended");
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "shutdown: drain"));
+    assert_eq!(limited(run).await.unwrap().unwrap().exit_code(), 0);
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ async fn under_axums_own_server_requests_are_counted_and_told_to_leave() {
                 "slow"
             }),
         )
-        .layer(DrainLayer::new(&handle));
+        .layer(DrainLayer::new(&handle).with_token());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let stop = handle.draining();
@@ -107,9 +107,9 @@ async fn under_axums_own_server_requests_are_counted_and_told_to_leave() {
 }
 
 #[tokio::test]
-async fn under_serve_the_layer_does_not_count_twice() {
+async fn a_layer_within_one_that_gives_tokens_does_not_count_twice() {
     let life = Lifecycle::builder().build_local().unwrap();
-    let layer = DrainLayer::new(&life.handle());
+    let layer = DrainLayer::new(&life.handle()).with_token();
     let inner = tower::service_fn(|_: Request<String>| async {
         Ok::<_, Infallible>(Response::new(Full::<bytes::Bytes>::default()))
     });

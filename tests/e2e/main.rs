@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "some tests print what they measured")]
 
 mod idle;
+mod layer_only;
 mod stuck;
 mod target;
 mod tls;
