@@ -15,7 +15,7 @@ use crate::component::{BoxFuture, Component, Outcome, Role};
 use crate::error::BoxError;
 use crate::handle::Handle;
 use crate::report::End;
-use crate::running::{chain, end_of};
+use crate::running::{end_of, ended};
 use crate::shared::Shared;
 use crate::telemetry;
 
@@ -48,10 +48,10 @@ impl Reload {
     /// Runs it once, in a task of its own so that a panic is its own affair.
     async fn run(&mut self) -> End {
         let mut task = JoinSet::new();
-        task.spawn((self.hook)());
+        task.spawn(ended((self.hook)()));
         match task.join_next().await {
-            Some(Ok(Ok(()))) | None => End::Finished,
-            Some(Ok(Err(error))) => End::Failed(chain(&*error)),
+            None => End::Finished,
+            Some(Ok(end)) => end,
             Some(Err(error)) => end_of(error),
         }
     }

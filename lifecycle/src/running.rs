@@ -11,8 +11,7 @@ use tokio::runtime;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::blockers::{Blocker, Kind, Stage};
-use crate::component::{Registered, Role, Tenure};
-use crate::error::BoxError;
+use crate::component::{BoxFuture, Registered, Role, Tenure};
 use crate::handle::Handle;
 use crate::order::{Order, Progress};
 use crate::phase::Phase;
@@ -23,7 +22,7 @@ use crate::view::View;
 /// The components that have been started and not been joined.
 #[derive(Debug, Default)]
 pub(crate) struct Running {
-    tasks: JoinSet<Result<(), BoxError>>,
+    tasks: JoinSet<End>,
     members: Vec<Member>,
     order: Order,
     /// By their positions in the order.
@@ -77,7 +76,7 @@ impl Running {
                 None => Handle::new(Arc::clone(shared)),
             };
             // The future is made on its own runtime: making it may already need one.
-            let task = async move { start(handle).await };
+            let task = async move { ended(start(handle)).await };
             let abort = self.tasks.spawn_on(task, on);
             let (id, since_ms) = (abort.id(), shared.clock().now_ms());
             self.members.push(Member { id, position, name, role, tenure, since_ms, abort, view });
@@ -98,8 +97,7 @@ impl Running {
     /// Cancel safe: an end that is not returned is returned by the next call.
     pub(crate) async fn next(&mut self) -> Option<Joined> {
         let (id, end) = match self.tasks.join_next_with_id().await? {
-            Ok((id, Ok(()))) => (id, End::Finished),
-            Ok((id, Err(error))) => (id, End::Failed(chain(&*error))),
+            Ok(ended) => ended,
             Err(error) => (error.id(), end_of(error)),
         };
         let at = self.members.iter().position(|member| member.id == id)?;
@@ -190,6 +188,17 @@ impl Joined {
     }
 }
 
+/// How a future of the user's ended that returned.
+///
+/// Its error is put into words here, in the user's own task: what panics or blocks in a
+/// `Display` must not do so in the coordinator, which nobody else watches.
+pub(crate) async fn ended(future: BoxFuture) -> End {
+    match future.await {
+        Ok(()) => End::Finished,
+        Err(error) => End::Failed(chain(&*error)),
+    }
+}
+
 /// How a task ended that did not return.
 pub(crate) fn end_of(error: JoinError) -> End {
     match error.try_into_panic() {
@@ -199,7 +208,7 @@ pub(crate) fn end_of(error: JoinError) -> End {
 }
 
 /// An error with its sources, on one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     struct Chain<'a>(&'a (dyn std::error::Error + 'static));
     impl fmt::Display for Chain<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

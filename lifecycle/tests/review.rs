@@ -1,0 +1,40 @@
+//! What a second look has found: faults of user code and of timing that told an untruth.
+#![cfg(all(feature = "test-kit", not(lifecycle_loom)))]
+
+use std::fmt;
+use std::time::Duration;
+
+use lifecycle::test_kit::{Script, TestKit};
+use lifecycle::{Cause, End, Handle, Lifecycle, Phase, Signal, component_fn};
+use tokio::sync::oneshot;
+
+fn kit() -> TestKit {
+    TestKit::new(Lifecycle::builder().grace_period(Duration::from_secs(30)))
+}
+
+struct Mute;
+
+impl fmt::Display for Mute {
+    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        assert!(std::env::args().count() == 0, "an error without words");
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Mute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mute")
+    }
+}
+
+impl std::error::Error for Mute {}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_when_it_is_printed_is_the_components_own_panic() {
+    let mut kit = kit();
+    kit.life().spawn("mute", async { Err::<(), _>(Mute) });
+    kit.life().on_close("hook", async { Err::<(), _>(Mute) });
+    kit.start().await;
+    let panicked = End::Panicked("an error without words".into());
+    kit.report().await.exit_code(1).ended("mute", &panicked).ended("hook", &panicked);
+}
