@@ -6,6 +6,7 @@
 //! 1. One reload at a time; however many were asked for meanwhile are one more.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -39,8 +40,11 @@ impl Reload {
         Fut::Output: Outcome,
     {
         let hook = Box::new(move || -> BoxFuture {
-            let future = hook();
-            Box::pin(async move { future.await.into_result() })
+            // A panic while the future is made is raised again where its own would be.
+            match catch_unwind(AssertUnwindSafe(&mut hook)) {
+                Ok(future) => Box::pin(async move { future.await.into_result() }),
+                Err(payload) => Box::pin(async move { resume_unwind(payload) }),
+            }
         });
         Self { name, hook }
     }

@@ -38,3 +38,26 @@ async fn an_error_that_panics_when_it_is_printed_is_the_components_own_panic() {
     let panicked = End::Panicked("an error without words".into());
     kit.report().await.exit_code(1).ended("mute", &panicked).ended("hook", &panicked);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_hook_that_panics_before_its_future_is_made_stops_nothing() {
+    let mut kit = kit();
+    let (ran, second) = oneshot::channel();
+    kit.life().on_reload("first", || {
+        assert!(std::env::args().count() == 0, "on purpose");
+        async {}
+    });
+    let mut ran = Some(ran);
+    kit.life().on_reload("second", move || {
+        let ran = ran.take();
+        async move { assert!(ran.is_none_or(|ran| ran.send(()).is_ok())) }
+    });
+    kit.life().spawn("service", Script::task());
+    kit.start().await;
+    kit.signal(Signal::Hangup);
+    kit.passes(Duration::from_secs(2)).await;
+    assert_eq!(kit.handle().phase(), Phase::Running);
+    second.await.expect("the second hook ran");
+    kit.signal(Signal::Terminate);
+    kit.report().await.is_clean();
+}
