@@ -25,6 +25,9 @@ pub(crate) struct Running {
     tasks: JoinSet<End>,
     members: Vec<Member>,
     order: Order,
+    /// Of those that drain after others, by their positions. Kept to the end: a clone of a
+    /// component's handle may outlive the component.
+    views: Vec<Option<Arc<View>>>,
     /// By their positions in the order.
     ended: Vec<bool>,
     /// When the hard stop came, since the cause.
@@ -42,8 +45,6 @@ struct Member {
     tenure: Tenure,
     since_ms: u64,
     abort: AbortHandle,
-    /// Its own, if it drains after others.
-    view: Option<Arc<View>>,
 }
 
 /// A component that was joined.
@@ -79,7 +80,8 @@ impl Running {
             let task = async move { ended(start(handle)).await };
             let abort = self.tasks.spawn_on(task, on);
             let (id, since_ms) = (abort.id(), shared.clock().now_ms());
-            self.members.push(Member { id, position, name, role, tenure, since_ms, abort, view });
+            self.members.push(Member { id, position, name, role, tenure, since_ms, abort });
+            self.views.push(view);
         }
     }
 
@@ -116,9 +118,9 @@ impl Running {
         let cancel = self.cancelling_at.map(|began| (began, cancel_ends));
         let progress = Progress { phase, at, cancel };
         self.changes_at = None;
-        for member in &self.members {
-            let Some(view) = &member.view else { continue };
-            let seen = self.order.seen(member.position, &self.ended, progress);
+        for (position, view) in self.views.iter().enumerate() {
+            let Some(view) = view else { continue };
+            let seen = self.order.seen(position, &self.ended, progress);
             if seen.phase > view.phase() {
                 view.enter(seen.phase);
             }

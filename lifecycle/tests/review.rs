@@ -61,3 +61,18 @@ async fn a_reload_hook_that_panics_before_its_future_is_made_stops_nothing() {
     kit.signal(Signal::Terminate);
     kit.report().await.is_clean();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_outlives_its_component_and_sees_the_phases_all_the_same() {
+    let mut kit = kit();
+    let (give, handle) = oneshot::channel();
+    kit.life().spawn("service", Script::task());
+    let leaves = component_fn(|handle: Handle| async move { drop(give.send(handle)) });
+    kit.life().spawn("leaves", leaves).after("service").optional();
+    kit.start().await;
+    let handle = handle.await.expect("started");
+    kit.passes(Duration::from_secs(1)).await;
+    kit.signal(Signal::Terminate);
+    kit.report().await.is_clean();
+    assert_eq!(handle.phase(), Phase::Stopped);
+}
