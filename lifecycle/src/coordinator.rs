@@ -279,6 +279,8 @@ impl Coordinator {
             let timeline = Timeline { budget, ..timeline };
             self.shared.set_timeline(timeline);
             (self.begun)(timeline);
+            // Shares of a window that has shrunk.
+            self.follow();
         }
         if let Some(signal) = self.machine.forced_by() {
             self.record.forced_by(signal);

@@ -76,3 +76,20 @@ async fn a_handle_outlives_its_component_and_sees_the_phases_all_the_same() {
     kit.report().await.is_clean();
     assert_eq!(handle.phase(), Phase::Stopped);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_force_in_the_cancel_window_shares_what_is_left_along_a_chain() {
+    let mut kit = kit();
+    let hour = Duration::from_secs(3_600);
+    kit.life().spawn("deaf", Script::task().deaf());
+    let last = Script::task().drains_for(hour);
+    let seen = last.log();
+    kit.life().spawn("last", last).after("deaf");
+    kit.start().await;
+    kit.signal(Signal::Terminate);
+    kit.reaches(Phase::Cancelling).await;
+    kit.passes(Duration::from_millis(10)).await;
+    kit.signal(Signal::Interrupt);
+    kit.report().await.ended("last", &End::Finished).exit_code(130);
+    assert!(seen.at(Phase::Cancelling).is_some_and(|at| at < Duration::from_millis(24_750)));
+}
