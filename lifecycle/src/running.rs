@@ -184,6 +184,8 @@ impl Joined {
                 Cause::ComponentPanicked { name, message: message.clone() }
             }
             (_, Tenure::Essential) => Cause::ComponentEnded { name },
+            // Its runtime was dropped: it is over, and not done.
+            (End::Aborted, Tenure::Once) => Cause::ComponentEnded { name },
             (_, Tenure::Once) => Cause::Finished { name },
             (_, Tenure::Optional) => return None,
         })

@@ -93,3 +93,24 @@ async fn a_force_in_the_cancel_window_shares_what_is_left_along_a_chain() {
     kit.report().await.ended("last", &End::Finished).exit_code(130);
     assert!(seen.at(Phase::Cancelling).is_some_and(|at| at < Duration::from_millis(24_750)));
 }
+
+#[test]
+fn an_admin_job_that_was_dropped_with_its_runtime_is_not_done() {
+    let life = Lifecycle::builder().probe_addr(None);
+    let life = life.forced_exit(lifecycle::ForcedExit::Never).build().expect("builds");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let handle = life.handle();
+    let mut run = Box::pin(life.run_once("job", std::future::pending::<()>()));
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = &mut run => panic!("it never ends"),
+            () = handle.reached(Phase::Running) => {}
+        }
+    });
+    drop(runtime);
+    let report = tokio_test::block_on(run).expect("runs");
+    assert_ne!(report.cause(), &Cause::Finished { name: "job".into() });
+    assert_ne!(report.exit_code(), 0, "{report}");
+}
