@@ -27,7 +27,7 @@ use crate::signal::Signal;
 /// and killed with SIGKILL when the cancel window is over: work that was cut, exit code 3.
 /// Signals go to its whole process group, which is its own, so that a shell's children hear
 /// them and a terminal's Ctrl-C reaches it only through us. A child that ends by itself
-/// before the drain begins the shutdown (unless [`optional`](crate::Spawned::optional) and
+/// before the cause begins the shutdown (unless [`optional`](crate::Spawned::optional) and
 /// successful); ending with another status than success, death by our signal, or 128 plus
 /// its number, is a failure.
 ///
@@ -85,15 +85,22 @@ impl Component for ChildProcess {
             Err(ChildError::Ended { program: program.clone(), status }.into())
         };
 
-        let mut draining = std::pin::pin!(handle.draining());
+        let mut lame_duck = std::pin::pin!(handle.lame_duck());
         tokio::select! {
             biased;
             status = child.wait() => return judge(status?, false),
+            () = &mut lame_duck => {}
+        }
+        // From here on it is what the drain waits for, and may have been told by the platform
+        // itself: systemd signals every process of a unit. Not later: past the hard stop the
+        // guard is refused, and a child whose turn comes only then would be cut unnamed.
+        let guard = handle.enter(&format!("child {program}")).ok();
+        let mut draining = std::pin::pin!(handle.draining());
+        tokio::select! {
+            biased;
+            status = child.wait() => return judge(status?, true),
             () = &mut draining => {}
         }
-        // From here on it is what the drain waits for. Refused past the hard stop, where
-        // nothing is waited for by name.
-        let guard = handle.enter(&format!("child {program}")).ok();
         for until in [Phase::Cancelling, Phase::Closing] {
             send(group, os_signal(stop));
             let mut until = std::pin::pin!(handle.reached(until));

@@ -114,3 +114,45 @@ fn an_admin_job_that_was_dropped_with_its_runtime_is_not_done() {
     assert_ne!(report.cause(), &Cause::Finished { name: "job".into() });
     assert_ne!(report.exit_code(), 0, "{report}");
 }
+
+#[cfg(all(unix, feature = "process"))]
+mod child {
+    use std::process::Command;
+
+    use lifecycle::ChildProcess;
+
+    use super::*;
+
+    fn shell(script: &str) -> ChildProcess {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]);
+        ChildProcess::new(shell)
+    }
+
+    fn short() -> Lifecycle {
+        let builder = Lifecycle::builder().grace_period(Duration::from_secs(3));
+        builder.build_local().expect("3 s are enough")
+    }
+
+    #[tokio::test]
+    async fn a_child_that_hears_the_platforms_signal_itself_has_not_failed() {
+        // systemd sends SIGTERM to every process of the unit.
+        let mut life = short();
+        life.handle().listening();
+        life.spawn("sidecar", shell("kill -TERM $$; exit 9"));
+        life.handle().shutdown("test");
+        let report = life.run().await.expect("runs");
+        assert_eq!(report.exit_code(), 0, "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_is_killed_is_cut_work_even_if_its_turn_came_late() {
+        let mut life = short();
+        let hour = Duration::from_secs(3_600);
+        life.spawn("queue", Script::worker().drains_for(hour));
+        life.spawn("sidecar", shell("trap '' TERM; while :; do sleep 1; done")).after("queue");
+        life.handle().shutdown("test");
+        let report = life.run().await.expect("runs");
+        assert_eq!(report.exit_code(), 3, "{report}");
+    }
+}
