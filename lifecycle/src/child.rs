@@ -7,6 +7,7 @@
 //!    thread, which kills it should it have to end this process.
 
 use std::fmt;
+use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
@@ -77,7 +78,7 @@ impl Component for ChildProcess {
             started.map_err(|source| ChildError::Start { program: program.clone(), source })?;
         let stop = self.stop_signal;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let _known = group.map(|group| Known::new(group, handle.shared()));
+        let mut known = Known::new(group, handle.shared());
         let judge = |status: ExitStatus, told: bool| {
             if status.success() || told && is_by(status, stop) {
                 return Ok(());
@@ -88,7 +89,7 @@ impl Component for ChildProcess {
         let mut lame_duck = std::pin::pin!(handle.lame_duck());
         tokio::select! {
             biased;
-            status = child.wait() => return judge(status?, false),
+            status = known.reap(&mut child) => return judge(status?, false),
             () = &mut lame_duck => {}
         }
         // From here on it is what the drain waits for, and may have been told by the platform
@@ -98,7 +99,7 @@ impl Component for ChildProcess {
         let mut draining = std::pin::pin!(handle.draining());
         tokio::select! {
             biased;
-            status = child.wait() => return judge(status?, true),
+            status = known.reap(&mut child) => return judge(status?, true),
             () = &mut draining => {}
         }
         for until in [Phase::Cancelling, Phase::Closing] {
@@ -106,14 +107,14 @@ impl Component for ChildProcess {
             let mut until = std::pin::pin!(handle.reached(until));
             tokio::select! {
                 biased;
-                status = child.wait() => return judge(status?, true),
+                status = known.reap(&mut child) => return judge(status?, true),
                 () = &mut until => {}
             }
         }
         handle.note(format!("child {program} killed: it did not heed {stop}"));
         drop(guard);
         send(group, OsSignal::KILL);
-        child.wait().await?;
+        known.reap(&mut child).await?;
         Ok(())
     }
 
@@ -123,22 +124,36 @@ impl Component for ChildProcess {
     }
 }
 
-/// A child in the books of the control thread.
+/// A child in the books of the control thread. Dropped before the child was waited for, as
+/// when its runtime is dropped, it kills the whole group.
 struct Known {
-    group: Pid,
+    group: Option<Pid>,
     shared: Arc<Shared>,
 }
 
 impl Known {
-    fn new(group: Pid, shared: &Arc<Shared>) -> Self {
-        shared.add_child(group);
+    fn new(group: Option<Pid>, shared: &Arc<Shared>) -> Self {
+        group.into_iter().for_each(|group| shared.add_child(group));
         Self { group, shared: Arc::clone(shared) }
+    }
+
+    /// Waits for its end, and takes it out of the books in the same step: the number is free
+    /// for others now.
+    async fn reap(&mut self, child: &mut tokio::process::Child) -> io::Result<ExitStatus> {
+        let status = child.wait().await?;
+        if let Some(group) = self.group.take() {
+            self.shared.remove_child(group);
+        }
+        Ok(status)
     }
 }
 
 impl Drop for Known {
     fn drop(&mut self) {
-        self.shared.remove_child(self.group);
+        if let Some(group) = self.group {
+            kill(group);
+            self.shared.remove_child(group);
+        }
     }
 }
 

@@ -155,4 +155,32 @@ mod child {
         let report = life.run().await.expect("runs");
         assert_eq!(report.exit_code(), 3, "{report}");
     }
+
+    #[test]
+    fn a_child_goes_with_the_runtime_that_it_was_started_on_and_so_does_its_group() {
+        use std::io::BufRead;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let mut lines = std::io::BufReader::new(reader);
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 60 & echo begun; wait"]).stdout(writer);
+        let mut life = runtime.block_on(async { short() });
+        life.spawn("sidecar", ChildProcess::new(command));
+        let handle = life.handle();
+        runtime.block_on(async {
+            drop(tokio::spawn(life.run()));
+            handle.reached(Phase::Running).await;
+            tokio::task::yield_now().await;
+        });
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("text");
+        assert_eq!(line, "begun\n");
+        drop(runtime);
+        // The pipe ends when nobody of the group holds it any more.
+        let (give, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || give.send(lines.read_line(&mut line).expect("text")));
+        let ended = ended.recv_timeout(Duration::from_secs(10));
+        assert_eq!(ended, Ok(0), "somebody still holds the pipe");
+    }
 }
