@@ -273,13 +273,12 @@ impl Coordinator {
                 Action::ExitNow(signal) => exit = Some(signal),
             }
         }
-        // A force moves the deadlines; handles and the report show them as they are.
+        // A force moves the deadlines, also those of a chain; all show them as they are.
         let budget = self.machine.budget();
         if let Some(timeline) = self.shared.timeline().filter(|line| line.budget != budget) {
             let timeline = Timeline { budget, ..timeline };
             self.shared.set_timeline(timeline);
             (self.begun)(timeline);
-            // Shares of a window that has shrunk.
             self.follow();
         }
         if let Some(signal) = self.machine.forced_by() {
