@@ -61,6 +61,11 @@ pub enum Role {
 }
 
 /// What a component or hook may return.
+#[diagnostic::on_unimplemented(
+    message = "a component or hook returns `()` or `Result<(), E>`, not `{Self}`",
+    note = "a loop without an end is of type `!`: leave it when `Handle::draining` resolves",
+    note = "`E` is anything that `?` turns into a `BoxError`, which is `Send + Sync`"
+)]
 pub trait Outcome {
     /// As a result.
     ///
