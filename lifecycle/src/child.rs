@@ -32,6 +32,9 @@ use crate::signal::Signal;
 /// successful); ending with another status than success, death by our signal, or 128 plus
 /// its number, is a failure.
 ///
+/// It is itself what is waited for: when it has ended, what is left of its group is killed.
+/// Being in a group of its own, it cannot read from the terminal.
+///
 /// When this process has to be ended at its deadline, because a thread does not yield, the
 /// child is killed first. SIGKILL to this process leaves it running; in a container or a
 /// systemd unit the platform ends it then.
@@ -137,11 +140,12 @@ impl Known {
         Self { group, shared: Arc::clone(shared) }
     }
 
-    /// Waits for its end, and takes it out of the books in the same step: the number is free
-    /// for others now.
+    /// Waits for its end, kills what it has left behind in its group, and takes it out of the
+    /// books in the same step: the number is free for others now.
     async fn reap(&mut self, child: &mut tokio::process::Child) -> io::Result<ExitStatus> {
         let status = child.wait().await?;
         if let Some(group) = self.group.take() {
+            kill(group);
             self.shared.remove_child(group);
         }
         Ok(status)
