@@ -7,6 +7,7 @@
 //!    thread, which kills it should it have to end this process.
 
 use std::fmt;
+use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
@@ -27,9 +28,12 @@ use crate::signal::Signal;
 /// and killed with SIGKILL when the cancel window is over: work that was cut, exit code 3.
 /// Signals go to its whole process group, which is its own, so that a shell's children hear
 /// them and a terminal's Ctrl-C reaches it only through us. A child that ends by itself
-/// before the drain begins the shutdown (unless [`optional`](crate::Spawned::optional) and
+/// before the cause begins the shutdown (unless [`optional`](crate::Spawned::optional) and
 /// successful); ending with another status than success, death by our signal, or 128 plus
 /// its number, is a failure.
+///
+/// It is itself what is waited for: when it has ended, what is left of its group is killed.
+/// Being in a group of its own, it cannot read from the terminal.
 ///
 /// When this process has to be ended at its deadline, because a thread does not yield, the
 /// child is killed first. SIGKILL to this process leaves it running; in a container or a
@@ -77,7 +81,7 @@ impl Component for ChildProcess {
             started.map_err(|source| ChildError::Start { program: program.clone(), source })?;
         let stop = self.stop_signal;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let _known = group.map(|group| Known::new(group, handle.shared()));
+        let mut known = Known::new(group, handle.shared());
         let judge = |status: ExitStatus, told: bool| {
             if status.success() || told && is_by(status, stop) {
                 return Ok(());
@@ -85,28 +89,35 @@ impl Component for ChildProcess {
             Err(ChildError::Ended { program: program.clone(), status }.into())
         };
 
+        let mut lame_duck = std::pin::pin!(handle.lame_duck());
+        tokio::select! {
+            biased;
+            status = known.reap(&mut child) => return judge(status?, false),
+            () = &mut lame_duck => {}
+        }
+        // From here on it is what the drain waits for, and may have been told by the platform
+        // itself: systemd signals every process of a unit. Not later: past the hard stop the
+        // guard is refused, and a child whose turn comes only then would be cut unnamed.
+        let guard = handle.enter(&format!("child {program}")).ok();
         let mut draining = std::pin::pin!(handle.draining());
         tokio::select! {
             biased;
-            status = child.wait() => return judge(status?, false),
+            status = known.reap(&mut child) => return judge(status?, true),
             () = &mut draining => {}
         }
-        // From here on it is what the drain waits for. Refused past the hard stop, where
-        // nothing is waited for by name.
-        let guard = handle.enter(&format!("child {program}")).ok();
         for until in [Phase::Cancelling, Phase::Closing] {
             send(group, os_signal(stop));
             let mut until = std::pin::pin!(handle.reached(until));
             tokio::select! {
                 biased;
-                status = child.wait() => return judge(status?, true),
+                status = known.reap(&mut child) => return judge(status?, true),
                 () = &mut until => {}
             }
         }
         handle.note(format!("child {program} killed: it did not heed {stop}"));
         drop(guard);
         send(group, OsSignal::KILL);
-        child.wait().await?;
+        known.reap(&mut child).await?;
         Ok(())
     }
 
@@ -116,22 +127,37 @@ impl Component for ChildProcess {
     }
 }
 
-/// A child in the books of the control thread.
+/// A child in the books of the control thread. Dropped before the child was waited for, as
+/// when its runtime is dropped, it kills the whole group.
 struct Known {
-    group: Pid,
+    group: Option<Pid>,
     shared: Arc<Shared>,
 }
 
 impl Known {
-    fn new(group: Pid, shared: &Arc<Shared>) -> Self {
-        shared.add_child(group);
+    fn new(group: Option<Pid>, shared: &Arc<Shared>) -> Self {
+        group.into_iter().for_each(|group| shared.add_child(group));
         Self { group, shared: Arc::clone(shared) }
+    }
+
+    /// Waits for its end, kills what it has left behind in its group, and takes it out of the
+    /// books in the same step: the number is free for others now.
+    async fn reap(&mut self, child: &mut tokio::process::Child) -> io::Result<ExitStatus> {
+        let status = child.wait().await?;
+        if let Some(group) = self.group.take() {
+            kill(group);
+            self.shared.remove_child(group);
+        }
+        Ok(status)
     }
 }
 
 impl Drop for Known {
     fn drop(&mut self) {
-        self.shared.remove_child(self.group);
+        if let Some(group) = self.group {
+            kill(group);
+            self.shared.remove_child(group);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -63,6 +64,11 @@ pub enum Role {
 }
 
 /// What a component or hook may return.
+#[diagnostic::on_unimplemented(
+    message = "a component or hook returns `()` or `Result<(), E>`, not `{Self}`",
+    note = "a loop without an end is of type `!`: leave it when `Handle::draining` resolves",
+    note = "`E` is anything that `?` turns into a `BoxError`, which is `Send + Sync`"
+)]
 pub trait Outcome {
     /// As a result.
     ///
@@ -94,6 +100,20 @@ where
 }
 
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+/// What makes a future each time it is called. A panic of `make` itself is raised again where
+/// the future's own would be.
+pub(crate) fn maker<F, Fut>(mut make: F) -> Box<dyn FnMut() -> BoxFuture + Send>
+where
+    F: FnMut() -> Fut + Send + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: Outcome,
+{
+    Box::new(move || match catch_unwind(AssertUnwindSafe(&mut make)) {
+        Ok(future) => Box::pin(async move { future.await.into_result() }),
+        Err(payload) => Box::pin(async move { resume_unwind(payload) }),
+    })
+}
 
 /// A component made of a function that is given its [`Handle`]; made by [`component_fn`].
 #[derive(Clone, Copy)]

@@ -4,7 +4,9 @@
 //!
 //! # Invariants
 //! 1. When the constructor returns, the signal handlers are in place.
-//! 2. Once the cause has come, the process is gone soon after `exit_by`, whatever blocks:
+//! 2. It does not end before the process does, but for a `Lifecycle` that has ended: a panic
+//!    ends the process.
+//! 3. Once the cause has come, the process is gone soon after `exit_by`, whatever blocks:
 //!    a second thread, the last resort, waits for nothing but the clock.
 
 use std::io;
@@ -62,6 +64,7 @@ pub(crate) fn start(
             let last_resort = Arc::clone(&last_resort);
             Arc::new(move |timeline: Timeline| last_resort.arm(timeline))
         };
+        let _unheard = Unheard(Arc::clone(&last_resort));
         runtime.block_on(async move {
             let source = install();
             let mut source = match source {
@@ -207,6 +210,19 @@ impl LastResort {
     }
 }
 
+/// Ends the process when the control thread panics (by way of a user's log, most likely):
+/// from then on every signal would be swallowed.
+struct Unheard(Arc<LastResort>);
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if thread::panicking() && self.0.forced == ForcedExit::AtDeadline {
+            self.0.shared.kill_children();
+            exit(FAILED);
+        }
+    }
+}
+
 /// As the platform would a moment later.
 fn kill() {
     #[cfg(unix)]
@@ -230,5 +246,7 @@ fn exit(code: u8) -> ! {
 const AFTER_EXIT_BY: Duration = Duration::from_millis(100);
 /// How long `exit` may take before the process kills itself.
 const EXIT_TAKES_MOST: Duration = Duration::from_millis(50);
+/// The exit code of a panic of ours, as of a component's.
+const FAILED: u8 = 1;
 /// Its exit code when there is no report: work was cut.
 const STUCK: u8 = 3;

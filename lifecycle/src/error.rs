@@ -133,7 +133,8 @@ pub enum ProbeError {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The control thread is gone; only a panic of this library can do that.
+    /// The control thread has panicked, and the process may not be ended
+    /// ([`ForcedExit::Never`](crate::ForcedExit::Never)).
     #[error("the control thread ended before its report")]
     ControlThreadLost,
     /// The shutdown was over before `run` was reached: the start took longer than the grace.

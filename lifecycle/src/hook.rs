@@ -11,9 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::component::{BoxFuture, Outcome};
-use crate::error::BoxError;
 use crate::report::End;
-use crate::running::{chain, end_of};
+use crate::running::{end_of, ended};
 
 pub(crate) struct Hook {
     pub(crate) name: String,
@@ -27,7 +26,7 @@ pub(crate) struct RunningHook {
     pub(crate) name: String,
     pub(crate) since: Instant,
     ends: Instant,
-    task: JoinHandle<Result<(), BoxError>>,
+    task: JoinHandle<End>,
 }
 
 impl Hook {
@@ -43,7 +42,7 @@ impl Hook {
     pub(crate) fn start(self, left: Duration, after: usize, on: &runtime::Handle) -> RunningHook {
         let since = Instant::now();
         let ends = since + limit(self.limit, left, after);
-        RunningHook { name: self.name, since, ends, task: on.spawn(self.future) }
+        RunningHook { name: self.name, since, ends, task: on.spawn(ended(self.future)) }
     }
 }
 
@@ -56,8 +55,7 @@ impl RunningHook {
         tokio::select! {
             biased;
             joined = &mut self.task => match joined {
-                Ok(Ok(())) => End::Finished,
-                Ok(Err(error)) => End::Failed(chain(&*error)),
+                Ok(end) => end,
                 Err(error) => end_of(error),
             },
             () = tokio::time::sleep_until(self.ends) => self.give_up(),

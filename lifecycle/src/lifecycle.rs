@@ -101,8 +101,9 @@ impl Lifecycle {
 
     /// Registers a component; it is started by [`run`](Self::run).
     ///
-    /// Components are told of the phases all at once and are waited for; one that ends
-    /// before it was told to starts the shutdown.
+    /// Components are told of the phases all at once, but for those that drain
+    /// [`after`](Spawned::after) others, and are waited for; one that ends before it was
+    /// told to starts the shutdown.
     pub fn spawn(&mut self, name: impl Into<String>, component: impl Component) -> Spawned<'_> {
         self.register(Registered::new(name.into(), Tenure::Essential, component));
         Spawned::new(self)
@@ -144,6 +145,10 @@ impl Lifecycle {
     /// run once more afterwards; in a shutdown it does nothing. One that fails or panics is
     /// logged (`reload.finished`, WARN) and the process goes on as it was. A process that was
     /// started with SIGHUP ignored (`nohup`) keeps ignoring it.
+    ///
+    /// A hook has no time limit while the process runs: give it its own, since one that hangs
+    /// holds up the reloads after it. The drain waits for one that is under way, and names
+    /// and cuts it as other work. Until the first hook is registered, SIGHUP is as SIGTERM.
     ///
     /// # Examples
     /// ```no_run

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::component::{BoxFuture, Component, Outcome, Role};
+use crate::component::{BoxFuture, Component, Outcome, Role, maker};
 use crate::error::BoxError;
 use crate::handle::Handle;
 use crate::report::End;
-use crate::running::{chain, end_of};
+use crate::running::{end_of, ended};
 use crate::shared::Shared;
 use crate::telemetry;
 
@@ -32,26 +32,23 @@ pub(crate) struct Reloads {
 }
 
 impl Reload {
-    pub(crate) fn new<F, Fut>(name: String, mut hook: F) -> Self
+    pub(crate) fn new<F, Fut>(name: String, hook: F) -> Self
     where
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future + Send + 'static,
         Fut::Output: Outcome,
     {
-        let hook = Box::new(move || -> BoxFuture {
-            let future = hook();
-            Box::pin(async move { future.await.into_result() })
-        });
+        let hook = maker(hook);
         Self { name, hook }
     }
 
     /// Runs it once, in a task of its own so that a panic is its own affair.
     async fn run(&mut self) -> End {
         let mut task = JoinSet::new();
-        task.spawn((self.hook)());
+        task.spawn(ended((self.hook)()));
         match task.join_next().await {
-            Some(Ok(Ok(()))) | None => End::Finished,
-            Some(Ok(Err(error))) => End::Failed(chain(&*error)),
+            None => End::Finished,
+            Some(Ok(end)) => end,
             Some(Err(error)) => end_of(error),
         }
     }

@@ -11,8 +11,7 @@ use tokio::runtime;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::blockers::{Blocker, Kind, Stage};
-use crate::component::{Registered, Role, Tenure};
-use crate::error::BoxError;
+use crate::component::{BoxFuture, Registered, Role, Tenure};
 use crate::handle::Handle;
 use crate::health::Heart;
 use crate::order::{Order, Progress};
@@ -24,9 +23,12 @@ use crate::view::View;
 /// The components that have been started and not been joined.
 #[derive(Debug, Default)]
 pub(crate) struct Running {
-    tasks: JoinSet<Result<(), BoxError>>,
+    tasks: JoinSet<End>,
     members: Vec<Member>,
     order: Order,
+    /// Of those that drain after others, by their positions. Kept to the end: a clone of a
+    /// component's handle may outlive the component.
+    views: Vec<Option<Arc<View>>>,
     /// By their positions in the order.
     ended: Vec<bool>,
     /// When the hard stop came, since the cause.
@@ -44,8 +46,6 @@ struct Member {
     tenure: Tenure,
     since_ms: u64,
     abort: AbortHandle,
-    /// Its own, if it drains after others.
-    view: Option<Arc<View>>,
     heart: Option<Arc<Heart>>,
 }
 
@@ -77,11 +77,12 @@ impl Running {
             let handle = Handle::of(Arc::clone(shared), view.clone(), heart.clone());
             handle.beat();
             // The future is made on its own runtime: making it may already need one.
-            let task = async move { start(handle).await };
+            let task = async move { ended(start(handle)).await };
             let abort = self.tasks.spawn_on(task, on);
             let (id, since_ms) = (abort.id(), shared.clock().now_ms());
-            let member = Member { id, position, name, role, tenure, since_ms, abort, view, heart };
+            let member = Member { id, position, name, role, tenure, since_ms, abort, heart };
             self.members.push(member);
+            self.views.push(view);
         }
     }
 
@@ -99,8 +100,7 @@ impl Running {
     /// Cancel safe: an end that is not returned is returned by the next call.
     pub(crate) async fn next(&mut self) -> Option<Joined> {
         let (id, end) = match self.tasks.join_next_with_id().await? {
-            Ok((id, Ok(()))) => (id, End::Finished),
-            Ok((id, Err(error))) => (id, End::Failed(chain(&*error))),
+            Ok(ended) => ended,
             Err(error) => (error.id(), end_of(error)),
         };
         let at = self.members.iter().position(|member| member.id == id)?;
@@ -122,9 +122,9 @@ impl Running {
         let cancel = self.cancelling_at.map(|began| (began, cancel_ends));
         let progress = Progress { phase, at, cancel };
         self.changes_at = None;
-        for member in &self.members {
-            let Some(view) = &member.view else { continue };
-            let seen = self.order.seen(member.position, &self.ended, progress);
+        for (position, view) in self.views.iter().enumerate() {
+            let Some(view) = view else { continue };
+            let seen = self.order.seen(position, &self.ended, progress);
             if seen.phase > view.phase() {
                 view.enter(seen.phase);
             }
@@ -188,9 +188,22 @@ impl Joined {
                 Cause::ComponentPanicked { name, message: message.clone() }
             }
             (_, Tenure::Essential) => Cause::ComponentEnded { name },
+            // Its runtime was dropped: it is over, and not done.
+            (End::Aborted, Tenure::Once) => Cause::ComponentEnded { name },
             (_, Tenure::Once) => Cause::Finished { name },
             (_, Tenure::Optional) => return None,
         })
+    }
+}
+
+/// How a future of the user's ended that returned.
+///
+/// Its error is put into words here, in the user's own task: what panics or blocks in a
+/// `Display` must not do so in the coordinator, which nobody else watches.
+pub(crate) async fn ended(future: BoxFuture) -> End {
+    match future.await {
+        Ok(()) => End::Finished,
+        Err(error) => End::Failed(chain(&*error)),
     }
 }
 
@@ -203,7 +216,7 @@ pub(crate) fn end_of(error: JoinError) -> End {
 }
 
 /// An error with its sources, on one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     struct Chain<'a>(&'a (dyn std::error::Error + 'static));
     impl fmt::Display for Chain<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,8 @@ use std::io::IsTerminal;
 ///
 /// SIGTERM and SIGINT drain in full (SIGINT without the lame duck when stderr is a
 /// terminal, since then it is a person's Ctrl-C); SIGQUIT is a hard stop at once; SIGHUP
-/// is as SIGTERM, unless it was ignored at the start, as `nohup` has it (seen on Linux).
+/// is as SIGTERM, unless [`on_reload`](crate::Lifecycle::on_reload) was given a hook for it,
+/// or it was ignored at the start, as `nohup` has it (seen on Linux).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]

@@ -34,7 +34,8 @@ impl<'a> Spawned<'a> {
     }
 
     /// Lets the component end before the shutdown, as long as it returns `Ok`. Default: it
-    /// is essential, and its return begins the shutdown as a failure.
+    /// is essential, and its return begins the shutdown as a failure. A process whose
+    /// components have all ended so goes on until it is told to stop.
     #[allow(clippy::must_use_candidate, reason = "it may end the chain")]
     pub fn optional(self) -> Self {
         self.edit(|component| component.tenure = Tenure::Optional)

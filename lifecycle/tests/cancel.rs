@@ -216,3 +216,14 @@ async fn a_test_kit_whose_calls_were_dropped_goes_on() {
         timeout(LIMIT, handle.reached(Phase::Stopped)).await.expect("it ends by itself");
     }
 }
+
+/// Cancels: TestKit::start_once
+#[cfg(feature = "test-kit")]
+#[tokio::test(start_paused = true)]
+async fn an_admin_job_whose_start_was_dropped_runs_all_the_same() {
+    use lifecycle::test_kit::TestKit;
+    let mut kit = TestKit::new(builder());
+    let job = async { tokio::time::sleep(Duration::from_secs(1)).await };
+    polled(1, kit.start_once("job", job)).await;
+    kit.report().await.is_clean();
+}

@@ -116,6 +116,17 @@ fn a_child_that_does_not_heed_is_killed_at_the_deadline_with_its_whole_group() {
 }
 
 #[test]
+fn what_a_child_leaves_behind_goes_with_it() {
+    let script = "(trap '' TERM; exec sleep 60) & trap 'exit 0' TERM; echo ready; echo pid $!; \
+                  while :; do sleep 0.05; done";
+    let mut part = wrapping(script, &[]);
+    let sleeper = pid(&mut part);
+    let Ended { status, stderr, .. } = part.terminate(LIMIT);
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    goes(&sleeper);
+}
+
+#[test]
 fn a_forced_stop_does_not_wait_for_it() {
     let mut part = wrapping(DEAF, &[]);
     let shell = pid(&mut part);

@@ -102,9 +102,14 @@ async fn a_check_that_hangs_or_panics_is_a_failing_check_and_never_runs_twice_at
     kit.life().check(Check::readiness("panics", || async {
         assert!(std::env::args().count() == 0, "on purpose");
     }));
+    kit.life().check(Check::readiness("panics early", || {
+        assert!(std::env::args().count() == 0, "before there is a future");
+        async {}
+    }));
     kit.start().await;
     kit.passes(secs(20)).await;
     let checks = kit.handle().checks();
+    assert_eq!(checks[2].error.as_deref(), Some("panicked: before there is a future"));
     assert_eq!(checks[0].error.as_deref(), Some("timed out after 1s"));
     assert_eq!(checks[1].error.as_deref(), Some("panicked: on purpose"));
     assert!(checks.iter().all(|check| check.state == CheckState::Failing));

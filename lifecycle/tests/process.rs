@@ -62,6 +62,66 @@ fn a_dropped_lifecycle_does_not_end_the_process_by_itself() {
     assert_eq!(status.code(), Some(143), "{status:?}");
 }
 
+#[test]
+fn part_drops_its_reload_hooks() {
+    if plays("part_drops_its_reload_hooks") {
+        let mut life = Lifecycle::builder().build().expect("builds");
+        life.on_reload("config", || async {});
+        drop(life);
+        stay();
+    }
+}
+
+#[test]
+fn a_hangup_ends_a_process_that_has_dropped_its_reload_hooks() {
+    let part = part("part_drops_its_reload_hooks");
+    part.signal("HUP");
+    let Ended { status, .. } = part.ends(Duration::from_secs(5));
+    assert_eq!(status.code(), Some(129), "{status:?}");
+}
+
+/// A log that panics when it is told of a shutdown.
+struct Panics;
+
+impl tracing::Subscriber for Panics {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.name() == "shutdown.initiated"
+    }
+
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+
+    fn event(&self, _event: &tracing::Event<'_>) {
+        panic!("on purpose");
+    }
+
+    fn enter(&self, _span: &tracing::span::Id) {}
+
+    fn exit(&self, _span: &tracing::span::Id) {}
+}
+
+#[test]
+fn part_has_a_log_that_panics() {
+    if plays("part_has_a_log_that_panics") {
+        let life = Lifecycle::builder().build().expect("builds");
+        tracing::subscriber::set_global_default(Panics).expect("the first");
+        stay();
+        drop(life);
+    }
+}
+
+#[test]
+fn a_panic_on_the_control_thread_ends_the_process() {
+    let ended = part("part_has_a_log_that_panics").terminate(Duration::from_secs(5));
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("on purpose"), "{}", ended.stderr);
+}
+
 /// stdout and stderr on one pipe that nobody reads, a partial line in stdout's buffer: then
 /// even `exit` blocks.
 #[test]

@@ -79,6 +79,17 @@ async fn scripts_end_by_themselves_as_they_are_told() {
     kit.report().await.exit_code(1).cause(&Cause::ComponentEnded { name: "it".into() });
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_admin_job_is_tested_like_a_service() {
+    let mut kit = TestKit::new(thirty());
+    kit.start_once("migrate", Script::task().returns_after(secs(9))).await;
+    kit.report().await.is_clean().cause(&Cause::Finished { name: "migrate".into() });
+    let mut kit = TestKit::new(thirty());
+    kit.start_once("migrate", Script::task().deaf()).await;
+    kit.signal(Signal::Terminate);
+    kit.report().await.exit_code(3).cut(Phase::Draining, "migrate");
+}
+
 /// It names no work of its own, yet it was waited for and dropped.
 #[tokio::test(start_paused = true)]
 async fn a_server_or_worker_that_does_not_end_by_itself_is_cut_work() {

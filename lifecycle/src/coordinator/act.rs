@@ -25,12 +25,13 @@ impl Coordinator {
                 Action::ExitNow(signal) => exit = Some(signal),
             }
         }
-        // A force moves the deadlines; handles and the report show them as they are.
+        // A force moves the deadlines, also those of a chain; all show them as they are.
         let budget = self.machine.budget();
         if let Some(timeline) = self.shared.timeline().filter(|line| line.budget != budget) {
             let timeline = Timeline { budget, ..timeline };
             self.shared.set_timeline(timeline);
             (self.begun)(timeline);
+            self.follow();
         }
         if let Some(signal) = self.machine.forced_by() {
             self.record.forced_by(signal);

@@ -198,7 +198,7 @@ impl Coordinator {
 
     fn on_signal(&mut self, heard: Heard) -> Option<Signal> {
         let signal = heard.signal;
-        if signal == Signal::Hangup && self.shared.has_reloads() {
+        if signal == Signal::Hangup && self.shared.has_reloads() && !self.was_dropped() {
             // In a shutdown there is nothing left to reload for.
             if !self.machine.phase().is_shutting_down() {
                 self.shared.ask_to_reload();

@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::board::{CheckKind, Entry, Found, Thresholds};
-use crate::component::{BoxFuture, Component, Outcome, Role};
+use crate::component::{BoxFuture, Component, Outcome, Role, maker};
 use crate::error::BoxError;
 use crate::handle::Handle;
 use crate::report::End;
-use crate::running::{chain, end_of};
+use crate::running::{end_of, ended};
 use crate::shared::Shared;
 
 /// Something to look at now and then, as whether the database answers.
@@ -110,16 +110,13 @@ impl Check {
         Self::new(name.into(), CheckKind::Liveness, check)
     }
 
-    fn new<F, Fut>(name: String, kind: CheckKind, mut check: F) -> Self
+    fn new<F, Fut>(name: String, kind: CheckKind, check: F) -> Self
     where
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future + Send + 'static,
         Fut::Output: Outcome,
     {
-        let run = Box::new(move || -> BoxFuture {
-            let future = check();
-            Box::pin(async move { future.await.into_result() })
-        });
+        let run = maker(check);
         Self {
             name,
             kind,
@@ -165,15 +162,13 @@ impl Check {
     }
 
     /// Runs it once, bounded by its timeout.
-    async fn once(&mut self, running: &mut JoinSet<Result<(), BoxError>>) -> Found {
-        running.spawn((self.run)());
+    async fn once(&mut self, running: &mut JoinSet<End>) -> Found {
+        running.spawn(ended((self.run)()));
         match timeout(self.timeout, running.join_next()).await {
-            Ok(Some(Ok(Ok(())))) | Ok(None) => Found::Passed,
-            Ok(Some(Ok(Err(error)))) => Found::Failed(chain(&*error)),
-            Ok(Some(Err(error))) => Found::Failed(match end_of(error) {
-                End::Panicked(message) => format!("panicked: {message}"),
-                end => end.to_string(),
-            }),
+            Ok(None | Some(Ok(End::Finished))) => Found::Passed,
+            Ok(Some(Ok(End::Failed(error)))) => Found::Failed(error),
+            Ok(Some(Ok(end))) => Found::Failed(end.to_string()),
+            Ok(Some(Err(error))) => Found::Failed(end_of(error).to_string()),
             Err(_) => {
                 running.abort_all();
                 Found::Failed(format!("timed out after {}", crate::env::show(&self.timeout)))
@@ -208,12 +203,7 @@ impl Check {
         drop(timeout(STOP_MOST, running.shutdown()).await);
     }
 
-    async fn round(
-        &mut self,
-        position: usize,
-        shared: &Shared,
-        running: &mut JoinSet<Result<(), BoxError>>,
-    ) {
+    async fn round(&mut self, position: usize, shared: &Shared, running: &mut JoinSet<End>) {
         let began = Instant::now();
         let found = self.once(running).await;
         shared.health().note(position, found, began.elapsed(), shared.clock().now_ms());

@@ -58,6 +58,7 @@ use tokio::time::{sleep, timeout};
 pub use self::check::CheckedReport;
 pub use self::script::{PhaseLog, Script};
 use crate::builder::Builder;
+use crate::component::Component;
 use crate::error::RunError;
 use crate::handle::Handle;
 use crate::lifecycle::Lifecycle;
@@ -118,8 +119,28 @@ impl TestKit {
     /// # Cancel safety
     /// Dropped, it runs all the same.
     pub async fn start(&mut self) {
+        self.started(Lifecycle::run).await;
+    }
+
+    /// Runs it as an admin process ([`run_once`](Lifecycle::run_once)), and waits until it is
+    /// `Running`.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    ///
+    /// # Cancel safety
+    /// Dropped, it runs all the same.
+    pub async fn start_once(&mut self, name: impl Into<String>, job: impl Component) {
+        let name = name.into();
+        self.started(|life| life.run_once(name, job)).await;
+    }
+
+    async fn started<R>(&mut self, run: impl FnOnce(Lifecycle) -> R)
+    where
+        R: Future<Output = Result<Report, RunError>> + Send + 'static,
+    {
         let Some(life) = self.life.take() else { panic!("started before") };
-        let run = self.run.insert(tokio::spawn(life.run()));
+        let run = self.run.insert(tokio::spawn(run(life)));
         // What refuses to run does so at once, without a phase.
         tokio::select! {
             biased;
