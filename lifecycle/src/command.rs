@@ -15,6 +15,9 @@ pub(crate) enum Command {
     /// Serve the probes on this listener.
     #[cfg(feature = "probes")]
     Probes(std::net::TcpListener),
+    /// Tell systemd from now on.
+    #[cfg(all(target_os = "linux", feature = "systemd"))]
+    Notify(Box<crate::systemd::Notifier>),
 }
 
 pub(crate) struct Run {

@@ -119,6 +119,9 @@ pub enum ProbeError {
     /// The coordinator has already ended.
     #[error("the lifecycle has already ended")]
     Ended,
+    /// The listener cannot be used.
+    #[error("cannot use the listener for the probe server")]
+    Listener(#[source] io::Error),
 }
 
 /// Why [`Lifecycle::run`](crate::Lifecycle::run) could not run. Running out of time is not
@@ -166,6 +169,80 @@ pub enum ChildError {
         program: String,
         /// What the operating system said.
         source: io::Error,
+    },
+}
+
+/// Why sockets could not be inherited: what `LISTEN_FDS` and its sisters say is not so.
+#[cfg(all(target_os = "linux", feature = "systemd"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "systemd")))]
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum InheritError {
+    /// A descriptor is announced and not there.
+    #[error("LISTEN_FDS announces descriptor {descriptor}, which is closed")]
+    Closed {
+        /// The descriptor.
+        descriptor: u32,
+    },
+    /// The operating system refused a look at it or its use.
+    #[error("cannot use the inherited descriptor {descriptor}")]
+    Descriptor {
+        /// The descriptor.
+        descriptor: u32,
+        /// What the operating system said.
+        #[source]
+        error: io::Error,
+    },
+    /// A socket is not of the kind that is asked for.
+    #[error("the inherited socket {name:?} (descriptor {descriptor}) is no {wanted}")]
+    Kind {
+        /// Its name.
+        name: String,
+        /// Its descriptor.
+        descriptor: u32,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// There are not as many names as sockets.
+    #[error("LISTEN_FDNAMES has {names} names for {count} sockets")]
+    Names {
+        /// How many names.
+        names: usize,
+        /// How many sockets.
+        count: usize,
+    },
+    /// A descriptor is no socket.
+    #[error("LISTEN_FDS announces descriptor {descriptor}, which is no socket")]
+    NoSocket {
+        /// The descriptor.
+        descriptor: u32,
+    },
+    /// A descriptor was opened by this process, or was taken before.
+    #[error(
+        "LISTEN_FDS announces descriptor {descriptor}, which was not inherited, or was taken \
+         already"
+    )]
+    NotInherited {
+        /// The descriptor.
+        descriptor: u32,
+    },
+    /// They are another process': a wrapper's that did not `exec`, or the parent's.
+    #[error("LISTEN_FDS is for process {pid}, and this is process {own_pid}")]
+    OtherProcess {
+        /// The process in `LISTEN_PID`.
+        pid: u32,
+        /// This process.
+        own_pid: u32,
+    },
+    /// A variable has a value that it does not take.
+    #[error("{name}={value:?} is not understood: it takes {takes}")]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it takes.
+        takes: &'static str,
     },
 }
 
@@ -243,6 +320,13 @@ impl fmt::Debug for RunError {
 
 #[cfg(all(unix, feature = "process"))]
 impl fmt::Debug for ChildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_sources(self, f)
+    }
+}
+
+#[cfg(all(target_os = "linux", feature = "systemd"))]
+impl fmt::Debug for InheritError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         with_sources(self, f)
     }

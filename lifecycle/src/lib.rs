@@ -47,8 +47,8 @@
 //!
 //! # What wakes an idle process
 //!
-//! Nothing: no ticker runs before a shutdown. Probe requests and signals are served as
-//! they come.
+//! Nothing that was not asked for: checks, [`watchdog`](Lifecycle::watchdog) and systemd's
+//! watchdog say how often they do. Probe requests and signals are served as they come.
 //!
 //! # Words
 //!
@@ -96,6 +96,8 @@ mod shared;
 mod signal;
 mod spawned;
 mod sync;
+#[cfg(all(target_os = "linux", feature = "systemd"))]
+mod systemd;
 mod telemetry;
 #[cfg(feature = "test-kit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-kit")))]
@@ -112,6 +114,8 @@ pub use component::{Component, ComponentFn, Outcome, Role, component_fn};
 pub use control::ForcedExit;
 #[cfg(all(unix, feature = "process"))]
 pub use error::ChildError;
+#[cfg(all(target_os = "linux", feature = "systemd"))]
+pub use error::InheritError;
 pub use error::{BoxError, BudgetError, Misuse, ProbeError, Refused, RunError, StartError};
 pub use exit::{ExitPolicy, ExitReason};
 pub use handle::{Handle, Reached};
@@ -126,3 +130,6 @@ pub use readiness::ReadinessPolicy;
 pub use report::{Cause, Cut, End, Ended, Note, PhaseTime, Report};
 pub use signal::Signal;
 pub use spawned::Spawned;
+#[cfg(all(target_os = "linux", feature = "systemd"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "systemd")))]
+pub use systemd::{Inherited, InheritedSocket, StopTimeout};

@@ -193,10 +193,7 @@ impl Lifecycle {
     /// Wakes an idle process four times in a limit on its runtime, and twice on the control
     /// thread. A limit below a second is at the mercy of a busy machine.
     pub fn watchdog(&mut self, limit: Duration) -> &mut Self {
-        let health = self.shared.health();
-        let heart = health.add_heart(Heart::new("runtime".to_owned(), limit));
-        let heartbeat = Heartbeat::new(heart, &self.shared);
-        self.register(Registered::new(WATCHDOG.to_owned(), Tenure::Optional, heartbeat));
+        self.watch_runtime(WATCHDOG, "runtime", limit);
         self
     }
 
@@ -229,11 +226,29 @@ impl Lifecycle {
         };
         let bind = |source| crate::ProbeError::Bind { addr, source };
         let listener = std::net::TcpListener::bind(addr).map_err(bind)?;
-        listener.set_nonblocking(true).map_err(bind)?;
-        let bound = listener.local_addr().map_err(bind)?;
+        self.serve_probes_on(listener).await.map(Some)
+    }
+
+    /// As [`serve_probes`](Self::serve_probes), on a listener of the caller's: an inherited
+    /// one, or one bound in another way. The setting of the address, `off` too, is not looked
+    /// at. Returns the listener's address.
+    ///
+    /// # Errors
+    /// [`ProbeError::Listener`](crate::ProbeError::Listener) when the operating system refuses
+    /// its use.
+    ///
+    /// # Cancel safety
+    /// Dropped before it returns, the server may or may not have been started.
+    #[cfg(feature = "probes")]
+    pub async fn serve_probes_on(
+        &mut self,
+        listener: std::net::TcpListener,
+    ) -> Result<std::net::SocketAddr, crate::ProbeError> {
+        listener.set_nonblocking(true).map_err(crate::ProbeError::Listener)?;
+        let bound = listener.local_addr().map_err(crate::ProbeError::Listener)?;
         let sent = self.commands.send(Command::Probes(listener)).await;
         sent.map_err(|_| crate::ProbeError::Ended)?;
-        Ok(Some(bound))
+        Ok(bound)
     }
 
     /// Starts the components and runs until the report: the process is ready from here on.
@@ -328,6 +343,23 @@ impl Lifecycle {
     ) -> Result<Report, RunError> {
         self.register(Registered::new(name.into(), Tenure::Once, job));
         self.run().await
+    }
+
+    /// Registers a heartbeat of that component's name, which probes and log call `heart`.
+    pub(crate) fn watch_runtime(&mut self, name: &str, heart: &str, limit: Duration) {
+        let heart = self.shared.health().add_heart(Heart::new(heart.to_owned(), limit));
+        let heartbeat = Heartbeat::new(heart, &self.shared);
+        self.register(Registered::new(name.to_owned(), Tenure::Optional, heartbeat));
+    }
+
+    #[cfg(all(target_os = "linux", feature = "systemd"))]
+    pub(crate) fn is_registered(&self, name: &str) -> bool {
+        self.components.iter().any(|component| component.name == name)
+    }
+
+    #[cfg(all(target_os = "linux", feature = "systemd"))]
+    pub(crate) fn commands(&self) -> &mpsc::Sender<Command> {
+        &self.commands
     }
 
     pub(crate) fn last(&mut self) -> Option<&mut Registered> {

@@ -81,10 +81,12 @@ impl Component for Reloads {
                 () = &mut lame_duck => return Ok(()),
                 () = shared.reload_asked() => {}
             }
+            // One that is asked for while the hooks run is not among these.
+            let (asked, _) = shared.reload_counts();
             tokio::select! {
                 biased;
                 () = &mut closing => return Ok(()),
-                () = self.reload(&handle) => {}
+                () = self.reload(&handle) => shared.reloaded(asked),
             }
         }
     }

@@ -41,6 +41,9 @@ pub(crate) struct Shared {
     /// Reload hooks are registered.
     reloads: AtomicBool,
     reload: Notify,
+    /// How many reloads were asked for, and how many of these are done.
+    reloads_asked: AtomicU64,
+    reloads_done: AtomicU64,
     /// Process groups of children that have not been waited for.
     #[cfg(all(unix, feature = "process"))]
     children: Mutex<Vec<rustix::process::Pid>>,
@@ -86,6 +89,8 @@ impl Shared {
             server: AtomicBool::new(false),
             reloads: AtomicBool::new(false),
             reload: Notify::new(),
+            reloads_asked: AtomicU64::new(0),
+            reloads_done: AtomicU64::new(0),
             #[cfg(all(unix, feature = "process"))]
             children: Mutex::new(Vec::new()),
             health: Health::new(),
@@ -307,7 +312,22 @@ impl Shared {
 
     /// Asks for a reload; kept until it is taken.
     pub(crate) fn ask_to_reload(&self) {
+        // Ordering: Relaxed, a count that publishes nothing; the wake-up carries it along.
+        self.reloads_asked.fetch_add(1, Ordering::Relaxed);
         self.reload.notify_one();
+    }
+
+    /// Notes that all reloads up to that number are done, and has the coordinator look.
+    pub(crate) fn reloaded(&self, asked: u64) {
+        // Ordering: Relaxed, as above.
+        self.reloads_done.store(asked, Ordering::Relaxed);
+        self.health.look_again();
+    }
+
+    /// How many reloads were asked for, and how many of these are done.
+    pub(crate) fn reload_counts(&self) -> (u64, u64) {
+        // Ordering: Relaxed, as above.
+        (self.reloads_asked.load(Ordering::Relaxed), self.reloads_done.load(Ordering::Relaxed))
     }
 
     /// Waits until a reload was asked for.

@@ -176,6 +176,17 @@ pub(crate) fn heart_changed(name: &str, pulse: Pulse, silent: Duration, limit: D
     }
 }
 
+#[cfg(all(target_os = "linux", feature = "systemd"))]
+pub(crate) fn manager_unreachable(socket: &str, error: &std::io::Error) {
+    tracing::warn!(
+        name: "systemd.unreachable",
+        target: TARGET,
+        socket,
+        %error,
+        "systemd.unreachable"
+    );
+}
+
 pub(crate) fn completed(report: &Report) {
     let (duration_ms, exit_code) = (ms(report.took()), report.exit_code());
     let reason = report.exit_reason().to_string();

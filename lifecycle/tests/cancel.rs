@@ -80,7 +80,9 @@ async fn run_dropped_after_any_poll_leaves_the_shutdown_going() {
     }
 }
 
+/// The former waits nowhere but in the latter.
 /// Cancels: Lifecycle::serve_probes
+/// Cancels: Lifecycle::serve_probes_on
 #[cfg(feature = "probes")]
 #[tokio::test(start_paused = true)]
 async fn serving_probes_can_be_dropped_and_asked_for_again() {

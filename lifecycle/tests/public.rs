@@ -47,6 +47,14 @@ fn public_types_are_send_sync_and_debug() {
     shared::<lifecycle::ChildProcess>();
     #[cfg(feature = "process")]
     shared::<lifecycle::ChildError>();
+    #[cfg(all(target_os = "linux", feature = "systemd"))]
+    shared::<lifecycle::Inherited>();
+    #[cfg(all(target_os = "linux", feature = "systemd"))]
+    shared::<lifecycle::InheritedSocket>();
+    #[cfg(all(target_os = "linux", feature = "systemd"))]
+    shared::<lifecycle::InheritError>();
+    #[cfg(all(target_os = "linux", feature = "systemd"))]
+    shared::<lifecycle::StopTimeout>();
     // It holds the futures of hooks, which need not be `Sync`.
     fn sent<T: Send + Debug>() {}
     sent::<Lifecycle>();

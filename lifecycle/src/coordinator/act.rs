@@ -131,6 +131,7 @@ impl Coordinator {
         );
         let report = Report::new(told, &self.policy);
         crate::telemetry::completed(&report);
+        self.manager.end(&report);
         if let Some(waiting) = self.report.take() {
             // Nobody waiting is not an error: `run` may have been dropped.
             drop(waiting.send(report.clone()));

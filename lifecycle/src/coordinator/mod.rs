@@ -6,6 +6,7 @@
 //! 2. Hooks begin only when every component was joined or given up.
 
 mod act;
+mod manager;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use self::manager::Manager;
 use crate::closing::{Closing, Overdue};
 use crate::command::{Command, Run};
 use crate::component::Role;
@@ -41,6 +43,7 @@ pub(crate) struct Coordinator {
     next_words: Option<Instant>,
     /// When to look at the hearts again; in a shutdown nobody does.
     next_look: Option<Instant>,
+    manager: Manager,
     begun: Arc<dyn Fn(Timeline) + Send + Sync>,
 }
 
@@ -75,6 +78,7 @@ impl Coordinator {
             ready: false,
             next_words: None,
             next_look: None,
+            manager: Manager::default(),
             begun,
         }
     }
@@ -119,6 +123,8 @@ impl Coordinator {
                         Some(Command::Run(run)) => self.start(*run),
                         #[cfg(feature = "probes")]
                         Some(Command::Probes(listener)) => probes.serve(listener),
+                        #[cfg(all(target_os = "linux", feature = "systemd"))]
+                        Some(Command::Notify(notifier)) => self.manager.set(notifier),
                         None => {
                             self.open = false;
                             if matches!(signals, Source::Never) {
@@ -151,6 +157,7 @@ impl Coordinator {
                 return Finish::Now(self.finish());
             }
             self.close_further();
+            self.tell_manager();
         }
         #[cfg(feature = "probes")]
         probes.end(self.left()).await;
@@ -267,7 +274,10 @@ impl Coordinator {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let Some(timeline) = self.shared.timeline() else { return self.next_look };
+        let (look, tell) = (self.next_look, self.manager.next());
+        let Some(timeline) = self.shared.timeline() else {
+            return look.into_iter().chain(tell).min();
+        };
         let cause_at = timeline.cause_at;
         let phase_ends = self.machine.phase_ends().map(|ends| cause_at + ends);
         let readiness = self.shared.readiness().changes_at();
@@ -275,7 +285,7 @@ impl Coordinator {
         let readiness = readiness.filter(|_| self.ready && self.machine.phase() == Phase::LameDuck);
         let joining = self.closing.wake_at(&self.running);
         let order = self.running.changes_at().map(|at| cause_at + at);
-        [phase_ends, readiness, joining, order, self.quiet_at(), self.next_words]
+        [phase_ends, readiness, joining, order, self.quiet_at(), self.next_words, tell]
             .into_iter()
             .flatten()
             .min()

@@ -75,6 +75,11 @@ impl Health {
         self.changed.notified().await;
     }
 
+    /// Has the coordinator look at everything again.
+    pub(crate) fn look_again(&self) {
+        self.changed.notify_one();
+    }
+
     pub(crate) fn warm_up(&self) {
         // Ordering: Relaxed, a hint that publishes nothing.
         self.warming_up.store(true, Ordering::Relaxed);
