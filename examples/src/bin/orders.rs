@@ -15,7 +15,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use lifecycle::{Lifecycle, Report};
+use lifecycle::{Lifecycle, Report, StopTimeout};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
@@ -51,6 +51,8 @@ async fn main() -> Result<Report, Box<dyn Error>> {
     let mut life = Lifecycle::from_env()?;
     examples::init_logs();
     life.serve_probes().await?;
+    // Under systemd the one grace period counts, whatever the unit's `TimeoutStopSec` is.
+    life.notify_systemd(StopTimeout::Extend).await;
     let book = Book::default();
     let app = Router::new()
         .route("/orders", post(place))
