@@ -19,6 +19,9 @@ step_install() {
     command -v git >/dev/null || missing+=(git)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     command -v kill >/dev/null || missing+=(procps)
+    # What the tests of the feature systemd talk to: systemd-socket-activate, and PID 1.
+    command -v systemd-socket-activate >/dev/null || missing+=(systemd)
+    command -v nsenter >/dev/null || missing+=(util-linux)
     if ((${#missing[@]})); then
         echo "installing ${missing[*]}"
         apt-get update -q

@@ -5,6 +5,7 @@
 mod idle;
 mod layer_only;
 mod stuck;
+mod systemd;
 mod target;
 mod tls;
 mod tonic;
