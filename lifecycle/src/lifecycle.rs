@@ -200,6 +200,7 @@ impl Lifecycle {
     /// Lets `POST /drainz` on the probe server begin the shutdown, for platforms that can send
     /// a request but no signal. Default: it is refused, since whoever reaches the port could
     /// stop the process.
+    #[cfg(feature = "probes")]
     pub fn drain_by_post(&mut self) -> &mut Self {
         self.shared.set_drained_by_post();
         self

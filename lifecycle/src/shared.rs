@@ -49,6 +49,7 @@ pub(crate) struct Shared {
     children: Mutex<Vec<rustix::process::Pid>>,
     health: Health,
     /// `POST /drainz` begins a shutdown.
+    #[cfg(feature = "probes")]
     drained_by_post: AtomicBool,
     /// Why the shutdown has begun, once it has.
     cause: Mutex<Option<Cause>>,
@@ -94,6 +95,7 @@ impl Shared {
             #[cfg(all(unix, feature = "process"))]
             children: Mutex::new(Vec::new()),
             health: Health::new(),
+            #[cfg(feature = "probes")]
             drained_by_post: AtomicBool::new(false),
             cause: Mutex::new(None),
             notes: Mutex::new(Vec::new()),
@@ -152,6 +154,7 @@ impl Shared {
     }
 
     /// Whether the shutdown, if there is one, still lets traffic in.
+    #[cfg(feature = "probes")]
     pub(crate) fn lets_traffic_in(&self) -> bool {
         let phase = self.phase();
         !phase.is_shutting_down() || self.readiness.allows(phase, self.since_cause())
@@ -159,6 +162,7 @@ impl Shared {
 
     /// Whether the process is better left running. In a shutdown it is: the deadline sees to
     /// its end.
+    #[cfg(any(feature = "probes", all(target_os = "linux", feature = "systemd")))]
     pub(crate) fn is_live(&self) -> bool {
         let now_ms = self.clock.now_ms();
         self.phase().is_shutting_down()
@@ -166,11 +170,13 @@ impl Shared {
                 && self.health.hearts().iter().all(|heart| !heart.is_stalled(now_ms)))
     }
 
+    #[cfg(feature = "probes")]
     pub(crate) fn set_drained_by_post(&self) {
         // Ordering: Relaxed, a hint that publishes nothing.
         self.drained_by_post.store(true, Ordering::Relaxed);
     }
 
+    #[cfg(feature = "probes")]
     pub(crate) fn is_drained_by_post(&self) -> bool {
         // Ordering: Relaxed, as above.
         self.drained_by_post.load(Ordering::Relaxed)
@@ -180,6 +186,7 @@ impl Shared {
         *locked(&self.cause) = Some(cause);
     }
 
+    #[cfg(feature = "probes")]
     pub(crate) fn cause(&self) -> Option<Cause> {
         locked(&self.cause).clone()
     }

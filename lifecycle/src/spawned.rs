@@ -41,7 +41,7 @@ impl<'a> Spawned<'a> {
         self.edit(|component| component.tenure = Tenure::Optional)
     }
 
-    /// Gives the component's heart a limit: when it has not called [`Handle::beat`] (on the
+    /// Gives the component's heart a limit: when it has not called [`Handle::beat`](crate::Handle::beat) (on the
     /// handle that it is started with) for longer, `/livez` fails until it does. Not in a
     /// shutdown, nor once it has ended.
     #[allow(clippy::must_use_candidate, reason = "it may end the chain")]

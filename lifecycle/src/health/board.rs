@@ -150,6 +150,7 @@ impl Entry {
         Some(Flip { from, to: found })
     }
 
+    #[cfg(feature = "probes")]
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -163,7 +164,7 @@ impl Entry {
         self.informational || self.is_met()
     }
 
-    /// Whether it counts as passing, for the lists.
+    /// Whether it counts as passing, informational or not.
     pub(crate) fn is_met(&self) -> bool {
         match self.kind {
             CheckKind::Startup => self.passed,

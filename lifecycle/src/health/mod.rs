@@ -32,6 +32,7 @@ pub(crate) struct Health {
 }
 
 /// One line of a probe's list.
+#[cfg(feature = "probes")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) name: String,
@@ -133,6 +134,7 @@ impl Health {
     }
 
     /// The checks of that kind, for a probe's list.
+    #[cfg(feature = "probes")]
     pub(crate) fn items(&self, kind: CheckKind) -> Vec<Item> {
         let entries = locked(&self.entries);
         let of_kind = entries.iter().filter(|entry| entry.kind() == kind);
