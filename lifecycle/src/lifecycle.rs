@@ -208,6 +208,43 @@ impl Lifecycle {
         self
     }
 
+    /// Shows what `render` returns as `/metrics` of the probe server
+    /// ([`serve_probes`](Self::serve_probes)), in Prometheus' text format.
+    ///
+    /// Which exporter and recorder there are is the program's business: none is installed here.
+    /// `render` is called at each scrape, after the gauges were written
+    /// ([`Handle::record_metrics`]). It runs on the control thread, so that a blocked
+    /// application runtime does not blind it: it must not wait for that runtime, and signals
+    /// wait for it. When called again, the last `render` counts.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use lifecycle::{Lifecycle, Report};
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result<Report, Box<dyn std::error::Error>> {
+    ///     let mut life = Lifecycle::from_env()?;
+    ///     let recorder = PrometheusBuilder::new().build_recorder();
+    ///     let exporter = recorder.handle();
+    ///     metrics::set_global_recorder(recorder)?;
+    ///     life.export_metrics(move || exporter.render());
+    ///     life.serve_probes().await?; // /metrics too
+    ///     Ok(life.run().await?)
+    /// }
+    /// ```
+    #[cfg(all(feature = "metrics", feature = "probes"))]
+    #[cfg_attr(docsrs, doc(cfg(all(feature = "metrics", feature = "probes"))))]
+    pub fn export_metrics(
+        &mut self,
+        render: impl Fn() -> String + Send + Sync + 'static,
+    ) -> &mut Self {
+        // Before `run` too: a start may be slow, and is scraped.
+        crate::metering::begin();
+        self.shared.set_exporter(crate::metering::Exporter::new(render));
+        self
+    }
+
     /// Serves `/livez`, `/readyz` and `/startupz` from the control thread, until just
     /// before the report; `/healthz` is `/livez` again, `/drainz?wait=20s` waits for the end
     /// of the drain, and `/statusz` shows everything that is known.

@@ -135,7 +135,7 @@ impl Coordinator {
                     }
                     None
                 }
-                () = self.shared.drained(), if idle => {
+                () = self.shared.gates().drained(), if idle => {
                     self.take(Event::Idle)
                 }
                 end = self.closing.hook_end(), if closing_hook => {
@@ -148,10 +148,12 @@ impl Coordinator {
             };
             if let Some(signal) = finish {
                 self.record.forced_by(signal);
+                crate::telemetry::ending();
                 return Finish::Now(self.finish());
             }
             self.close_further();
         }
+        crate::telemetry::ending();
         #[cfg(feature = "probes")]
         probes.end(self.left()).await;
         Finish::Reported(self.finish())
@@ -262,6 +264,7 @@ impl Coordinator {
             self.next_words = Some(Instant::now() + WORDS_EVERY);
             let left = self.machine.budget().drain_ends.saturating_sub(self.shared.since_cause());
             crate::telemetry::waiting(&self.blockers(), left);
+            self.shared.record_metrics();
         }
         finish
     }
