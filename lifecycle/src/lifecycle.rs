@@ -239,7 +239,6 @@ impl Lifecycle {
         &mut self,
         render: impl Fn() -> String + Send + Sync + 'static,
     ) -> &mut Self {
-        // Before `run` too: a start may be slow, and is scraped.
         crate::metering::begin();
         self.shared.set_exporter(crate::metering::Exporter::new(render));
         self
