@@ -48,7 +48,8 @@
 //! that has not taken the messages before it; such a call ends with its connection. Either
 //! way it counts as cut. Told by the content type `application/grpc` and HTTP/2; gRPC-Web
 //! (also translated by `tonic-web`) keeps its status in the body and is cut like any other
-//! response.
+//! response. With the feature `grpc-health`, `GrpcHealth` is the health service that follows
+//! readiness.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc(test(attr(deny(warnings))))]
 
@@ -56,6 +57,8 @@ mod body;
 mod chance;
 mod future;
 mod grpc;
+#[cfg(feature = "grpc-health")]
+mod grpc_health;
 mod head;
 mod layer;
 mod reject;
@@ -70,6 +73,9 @@ mod sync;
 
 pub use body::DrainBody;
 pub use future::DrainFuture;
+#[cfg(feature = "grpc-health")]
+#[cfg_attr(docsrs, doc(cfg(feature = "grpc-health")))]
+pub use grpc_health::{GrpcHealth, Serving};
 pub use layer::DrainLayer;
 pub use reject::Refusal;
 #[cfg(all(feature = "serve", unix))]

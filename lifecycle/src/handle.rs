@@ -15,6 +15,7 @@ use crate::error::Refused;
 use crate::health::{CheckStatus, Heart};
 use crate::in_flight::{Gate, InFlight};
 use crate::phase::Phase;
+use crate::ready::Readiness;
 use crate::report::Cause;
 use crate::shared::Shared;
 use crate::view::View;
@@ -164,7 +165,7 @@ impl Handle {
     /// ended, or at the hard stop.
     #[must_use]
     pub fn gate(&self, kind: Kind) -> Gate {
-        self.shared.add_gate(kind, self.view())
+        self.shared.gates().add(kind, self.view())
     }
 
     /// Says that this process serves a listener, so that a lame duck makes sense. Servers
@@ -183,7 +184,7 @@ impl Handle {
     /// Everything in flight by name and age, the oldest first.
     #[must_use]
     pub fn blockers(&self) -> Vec<Blocker> {
-        self.shared.blockers()
+        self.shared.gates().blockers()
     }
 
     /// Says that the component of this handle still moves
@@ -205,6 +206,24 @@ impl Handle {
     #[must_use]
     pub fn checks(&self) -> Vec<CheckStatus> {
         self.shared.health().statuses(self.shared.clock().now_ms())
+    }
+
+    /// Readiness, to be followed without polling: for what shows it elsewhere than the probes.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.shared.announced_readiness()
+    }
+
+    /// Writes the gauges (`lifecycle_phase`, `lifecycle_in_flight`, `lifecycle_health_check`) as
+    /// they are now.
+    ///
+    /// For exporters that are not behind `/metrics` of the probe server: call it before each
+    /// of their scrapes or pushes. Otherwise gauges are written when a phase begins, when a
+    /// check changes and every 5 s of a drain: no ticker runs in an idle process.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn record_metrics(&self) {
+        self.shared.record_metrics();
     }
 
     /// Puts a line into the report: what people will want to know of this shutdown. At

@@ -75,18 +75,22 @@ mod env;
 mod error;
 mod exit;
 mod gate;
+mod gates;
 mod handle;
 mod health;
 mod hook;
 mod in_flight;
 mod lifecycle;
 mod machine;
+#[cfg(feature = "metrics")]
+mod metering;
 mod order;
 mod phase;
 #[cfg(feature = "probes")]
 mod probe;
 mod quiet;
 mod readiness;
+mod ready;
 mod record;
 mod reload;
 mod report;
@@ -127,6 +131,7 @@ pub use phase::Phase;
 #[cfg_attr(docsrs, doc(cfg(feature = "probes")))]
 pub use probe::{ProbeFuture, Probes};
 pub use readiness::ReadinessPolicy;
+pub use ready::Readiness;
 pub use report::{Cause, Cut, End, Ended, Note, PhaseTime, Report};
 pub use signal::Signal;
 pub use spawned::Spawned;

@@ -197,61 +197,6 @@ impl Lifecycle {
         self
     }
 
-    /// Lets `POST /drainz` on the probe server begin the shutdown, for platforms that can send
-    /// a request but no signal. Default: it is refused, since whoever reaches the port could
-    /// stop the process.
-    #[cfg(feature = "probes")]
-    pub fn drain_by_post(&mut self) -> &mut Self {
-        self.shared.set_drained_by_post();
-        self
-    }
-
-    /// Serves `/livez`, `/readyz` and `/startupz` from the control thread, until just
-    /// before the report; `/healthz` is `/livez` again, `/drainz?wait=20s` waits for the end
-    /// of the drain, and `/statusz` shows everything that is known.
-    ///
-    /// Call it before slow start-up work, so that the platform sees a live process that is
-    /// not ready yet. Returns the address that was bound, or `None` when probes are `off`.
-    ///
-    /// # Errors
-    /// [`ProbeError::Bind`](crate::ProbeError::Bind) when the address cannot be bound.
-    ///
-    /// # Cancel safety
-    /// Dropped before it returns, the server may or may not have been started.
-    #[cfg(feature = "probes")]
-    pub async fn serve_probes(
-        &mut self,
-    ) -> Result<Option<std::net::SocketAddr>, crate::ProbeError> {
-        let Some(addr) = self.settings.probe_addr else {
-            return Ok(None);
-        };
-        let bind = |source| crate::ProbeError::Bind { addr, source };
-        let listener = std::net::TcpListener::bind(addr).map_err(bind)?;
-        self.serve_probes_on(listener).await.map(Some)
-    }
-
-    /// As [`serve_probes`](Self::serve_probes), on a listener of the caller's: an inherited
-    /// one, or one bound in another way. The setting of the address, `off` too, is not looked
-    /// at. Returns the listener's address.
-    ///
-    /// # Errors
-    /// [`ProbeError::Listener`](crate::ProbeError::Listener) when the operating system refuses
-    /// its use.
-    ///
-    /// # Cancel safety
-    /// Dropped before it returns, the server may or may not have been started.
-    #[cfg(feature = "probes")]
-    pub async fn serve_probes_on(
-        &mut self,
-        listener: std::net::TcpListener,
-    ) -> Result<std::net::SocketAddr, crate::ProbeError> {
-        listener.set_nonblocking(true).map_err(crate::ProbeError::Listener)?;
-        let bound = listener.local_addr().map_err(crate::ProbeError::Listener)?;
-        let sent = self.commands.send(Command::Probes(listener)).await;
-        sent.map_err(|_| crate::ProbeError::Ended)?;
-        Ok(bound)
-    }
-
     /// Starts the components and runs until the report: the process is ready from here on.
     ///
     /// Return the report from `main`: it prints itself and gives the exit code. By default
@@ -359,6 +304,16 @@ impl Lifecycle {
     }
 
     #[cfg(all(target_os = "linux", feature = "systemd"))]
+    pub(crate) fn commands(&self) -> &mpsc::Sender<Command> {
+        &self.commands
+    }
+
+    #[cfg(feature = "probes")]
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    #[cfg(feature = "probes")]
     pub(crate) fn commands(&self) -> &mpsc::Sender<Command> {
         &self.commands
     }

@@ -59,6 +59,7 @@ impl Record {
     pub(crate) fn phase(&mut self, phase: Phase, at: Duration, ends: Option<Duration>) {
         if let Some(last) = self.told.phases.last_mut() {
             last.used = at.saturating_sub(last.began);
+            telemetry::phase_ended(last.phase, last.used);
         }
         if let Some(ends) = ends {
             let planned = ends.saturating_sub(at);

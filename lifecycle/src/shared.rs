@@ -8,17 +8,23 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::blockers::{Blocker, Kind};
+use crate::blockers::Kind;
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::gates::Gates;
 use crate::health::{CheckKind, Health};
 use crate::in_flight::Gate;
+#[cfg(feature = "metrics")]
+use crate::metering;
+#[cfg(all(feature = "metrics", feature = "probes"))]
+use crate::metering::Exporter;
 use crate::phase::Phase;
 use crate::quiet::Quiet;
 use crate::readiness::ReadinessPolicy;
+use crate::ready::Readiness;
 use crate::report::{Cause, Note};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::view::View;
@@ -30,7 +36,7 @@ pub(crate) struct Shared {
     timeline: Mutex<Option<Timeline>>,
     request: Mutex<Option<Cause>>,
     requested: Notify,
-    gates: Mutex<Gates>,
+    gates: Gates,
     work: Gate,
     /// `Running` was entered.
     started: AtomicBool,
@@ -55,17 +61,14 @@ pub(crate) struct Shared {
     cause: Mutex<Option<Cause>>,
     notes: Mutex<Vec<Note>>,
     readiness: ReadinessPolicy,
+    /// Readiness as the coordinator has last announced it.
+    ready: watch::Sender<bool>,
+    #[cfg(all(feature = "metrics", feature = "probes"))]
+    exporter: Mutex<Option<Exporter>>,
     quiet: Option<Quiet>,
     /// When the last connection came, on the clock; 0 for none.
     last_connection_ms: AtomicU64,
     clock: Clock,
-}
-
-/// Every gate of a lifecycle, and whether new ones come too late.
-#[derive(Debug)]
-struct Gates {
-    all: Vec<Gate>,
-    closed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,13 +80,14 @@ pub(crate) struct Timeline {
 impl Shared {
     pub(crate) fn new(clock: Clock, readiness: ReadinessPolicy, quiet: Option<Quiet>) -> Self {
         let view = Arc::new(View::new());
-        let work = Gate::new(Kind::Work, clock, Arc::clone(&view));
+        let gates = Gates::new(clock);
+        let work = gates.add(Kind::Work, &view);
         Self {
             view,
             timeline: Mutex::new(None),
             request: Mutex::new(None),
             requested: Notify::new(),
-            gates: Mutex::new(Gates { all: vec![work.clone()], closed: false }),
+            gates,
             work,
             started: AtomicBool::new(false),
             listening: AtomicBool::new(false),
@@ -100,6 +104,9 @@ impl Shared {
             cause: Mutex::new(None),
             notes: Mutex::new(Vec::new()),
             readiness,
+            ready: watch::Sender::new(false),
+            #[cfg(all(feature = "metrics", feature = "probes"))]
+            exporter: Mutex::new(None),
             quiet,
             last_connection_ms: AtomicU64::new(0),
             clock,
@@ -199,6 +206,39 @@ impl Shared {
         self.readiness
     }
 
+    /// Readiness as it is announced to those who follow it.
+    pub(crate) fn announced_readiness(&self) -> Readiness {
+        Readiness::new(self.ready.subscribe())
+    }
+
+    pub(crate) fn announce_readiness(&self, ready: bool) {
+        self.ready.send_replace(ready);
+    }
+
+    /// Writes the gauges as they are now, where there are any.
+    pub(crate) fn record_metrics(&self) {
+        #[cfg(feature = "metrics")]
+        metering::record(self);
+    }
+
+    #[cfg(all(feature = "metrics", feature = "probes"))]
+    pub(crate) fn set_exporter(&self, exporter: Exporter) {
+        *locked(&self.exporter) = Some(exporter);
+    }
+
+    /// The text of `/metrics`, where something exports any.
+    #[cfg(feature = "probes")]
+    pub(crate) fn exported(&self) -> Option<String> {
+        #[cfg(feature = "metrics")]
+        {
+            // Not under the lock: what renders is not ours.
+            let exporter = locked(&self.exporter).clone();
+            exporter.map(|exporter| exporter.text(self))
+        }
+        #[cfg(not(feature = "metrics"))]
+        None
+    }
+
     /// A new connection has come.
     pub(crate) fn saw_connection(&self) {
         if self.quiet.is_some() {
@@ -241,50 +281,8 @@ impl Shared {
         &self.work
     }
 
-    pub(crate) fn add_gate(&self, kind: Kind, view: &Arc<View>) -> Gate {
-        let gate = Gate::new(kind, self.clock, Arc::clone(view));
-        let mut gates = locked(&self.gates);
-        if gates.closed {
-            gate.close();
-        }
-        gates.all.push(gate.clone());
-        gate
-    }
-
-    pub(crate) fn close_gates(&self) {
-        let mut gates = locked(&self.gates);
-        gates.closed = true;
-        gates.all.iter().for_each(Gate::close);
-    }
-
-    /// Closes all gates, those made later too, and waits until they are empty.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: call again to keep waiting.
-    pub(crate) async fn drained(&self) {
-        self.close_gates();
-        let mut seen = 0;
-        loop {
-            let Some(gate) = locked(&self.gates).all.get(seen).cloned() else { return };
-            gate.drained().await;
-            seen += 1;
-        }
-    }
-
-    pub(crate) fn in_flight(&self) -> usize {
-        self.work_gates().iter().map(Gate::in_flight).sum()
-    }
-
-    pub(crate) fn blockers(&self) -> Vec<Blocker> {
-        let mut all: Vec<_> = self.work_gates().iter().flat_map(Gate::blockers).collect();
-        all.sort_by_key(|blocker| std::cmp::Reverse(blocker.age));
-        all
-    }
-
-    /// The gates of work: a connection is none, neither beside its request nor without one.
-    fn work_gates(&self) -> Vec<Gate> {
-        let gates = locked(&self.gates);
-        gates.all.iter().filter(|gate| gate.kind() != Kind::Connection).cloned().collect()
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.gates
     }
 
     pub(crate) fn set_listening(&self) {

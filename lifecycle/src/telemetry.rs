@@ -10,10 +10,14 @@ use crate::blockers::{Blocker, listed};
 use crate::budget::Budget;
 use crate::env::Settings;
 use crate::health::{CheckState, CheckStatus, Pulse};
+#[cfg(feature = "metrics")]
+use crate::metering;
 use crate::phase::Phase;
 use crate::report::{Cause, End, Ended, Report};
 
 pub(crate) fn configured(budget: &Budget, settings: &Settings) {
+    #[cfg(feature = "metrics")]
+    metering::begin();
     let probe_addr = settings.probe_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     tracing::info!(
         name: "lifecycle.configured",
@@ -42,6 +46,8 @@ pub(crate) fn configured(budget: &Budget, settings: &Settings) {
 }
 
 pub(crate) fn initiated(cause: &Cause, grace: Duration, in_flight: usize) {
+    #[cfg(feature = "metrics")]
+    metering::initiated();
     tracing::info!(
         name: "shutdown.initiated",
         target: TARGET,
@@ -59,6 +65,18 @@ pub(crate) fn phase_entered(phase: Phase, since_cause: Duration) {
         phase = phase.name(),
         since_cause_ms = ms(since_cause),
         "phase.entered"
+    );
+}
+
+pub(crate) fn phase_ended(phase: Phase, took: Duration) {
+    #[cfg(feature = "metrics")]
+    metering::phase_ended(phase, took);
+    tracing::debug!(
+        name: "phase.ended",
+        target: TARGET,
+        phase = phase.name(),
+        took_ms = ms(took),
+        "phase.ended"
     );
 }
 
@@ -126,6 +144,8 @@ pub(crate) fn reload_finished(hook: &str, end: &End, took: Duration) {
 }
 
 pub(crate) fn check_changed(status: &CheckStatus, from: CheckState, to: CheckState) {
+    #[cfg(feature = "metrics")]
+    metering::check(status);
     let (check, kind) = (&status.name, status.kind.name());
     let (from, to, latency_ms) = (from.name(), to.name(), ms(status.latency));
     if status.state == CheckState::Failing {
@@ -185,6 +205,13 @@ pub(crate) fn manager_unreachable(socket: &str, error: &std::io::Error) {
         %error,
         "systemd.unreachable"
     );
+}
+
+/// The report is next. Counted before the probe server ends, so that whoever scrapes at this
+/// very moment may still see it.
+pub(crate) fn ending() {
+    #[cfg(feature = "metrics")]
+    metering::completed();
 }
 
 pub(crate) fn completed(report: &Report) {

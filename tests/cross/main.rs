@@ -8,6 +8,7 @@ mod bad_heads;
 mod cancel;
 mod faults;
 mod grpc;
+mod grpc_health;
 mod hard_stop;
 mod http1;
 mod http2;

@@ -46,6 +46,7 @@ impl Coordinator {
         if ready != self.ready {
             self.ready = ready;
             crate::telemetry::readiness_changed(ready);
+            self.shared.announce_readiness(ready);
         }
     }
 
@@ -53,7 +54,7 @@ impl Coordinator {
         let timeline = Timeline { cause_at: Instant::now(), budget: self.machine.budget() };
         self.shared.set_timeline(timeline);
         (self.begun)(timeline);
-        self.record.begin(self.shared.in_flight());
+        self.record.begin(self.shared.gates().in_flight());
         if let Some(cause) = self.record.first_cause() {
             self.shared.set_cause(cause.clone());
         }
@@ -63,6 +64,7 @@ impl Coordinator {
         let at = self.shared.since_cause();
         self.shared.enter(phase);
         crate::telemetry::phase_entered(phase, at);
+        self.shared.record_metrics();
         if phase.is_shutting_down() {
             self.record.phase(phase, at, self.machine.phase_ends());
         }
@@ -71,7 +73,7 @@ impl Coordinator {
         }
         if phase >= Phase::Cancelling {
             self.next_words = None;
-            self.shared.close_gates();
+            self.shared.gates().close();
         }
         self.follow();
         if phase == Phase::Closing {
@@ -112,7 +114,7 @@ impl Coordinator {
 
     pub(super) fn blockers(&self) -> Vec<Blocker> {
         let now_ms = self.shared.clock().now_ms();
-        let mut blockers = self.shared.blockers();
+        let mut blockers = self.shared.gates().blockers();
         blockers.extend(self.running.blockers(now_ms, |role| role == Role::Task));
         blockers.extend(self.closing.blocker());
         if self.on.is_none() {

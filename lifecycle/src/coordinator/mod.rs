@@ -141,7 +141,7 @@ impl Coordinator {
                     }
                     None
                 }
-                () = self.shared.drained(), if idle => {
+                () = self.shared.gates().drained(), if idle => {
                     self.take(Event::Idle)
                 }
                 end = self.closing.hook_end(), if closing_hook => {
@@ -154,11 +154,13 @@ impl Coordinator {
             };
             if let Some(signal) = finish {
                 self.record.forced_by(signal);
+                crate::telemetry::ending();
                 return Finish::Now(self.finish());
             }
             self.close_further();
             self.tell_manager();
         }
+        crate::telemetry::ending();
         #[cfg(feature = "probes")]
         probes.end(self.left()).await;
         Finish::Reported(self.finish())
@@ -269,6 +271,7 @@ impl Coordinator {
             self.next_words = Some(Instant::now() + WORDS_EVERY);
             let left = self.machine.budget().drain_ends.saturating_sub(self.shared.since_cause());
             crate::telemetry::waiting(&self.blockers(), left);
+            self.shared.record_metrics();
         }
         finish
     }

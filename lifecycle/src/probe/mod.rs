@@ -8,6 +8,7 @@ mod ask;
 mod render;
 mod server;
 mod service;
+mod setup;
 mod status;
 
 pub(crate) use self::server::Server;

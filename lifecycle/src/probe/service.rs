@@ -121,10 +121,16 @@ fn at_once(handle: &Handle, ask: Ask) -> Answer {
         }
         Ask::BeginDrain => Answer::text(403, "POST /drainz is not enabled here\n"),
         Ask::Status { form } => status::answer(handle, form),
-        Ask::Metrics => Answer::text(404, "no metrics are exported here\n"),
+        Ask::Metrics => match shared.exported() {
+            Some(body) => Answer { status: 200, kind: PROMETHEUS, body },
+            None => Answer::text(404, "no metrics are exported here\n"),
+        },
         Ask::Drain { .. } => Answer::text(500, "waits\n"),
     }
 }
+
+/// The type of Prometheus' text format.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Whether the drain is over, now or within that time.
 async fn drained(handle: &Handle, wait: Duration) -> Answer {

@@ -58,7 +58,7 @@ fn status(handle: &Handle) -> Value {
         "cause": shared.cause().map(|cause| cause.to_string()),
         "phase_left_ms": left(phase),
         "exit_left_ms": left(Phase::Closing),
-        "in_flight": shared.in_flight(),
+        "in_flight": shared.gates().in_flight(),
         "blockers": blockers.collect::<Vec<_>>(),
         "checks": checks.collect::<Vec<_>>(),
         "notes": shared.notes().iter().map(|note| note.text.clone()).collect::<Vec<_>>(),
