@@ -12,6 +12,7 @@ use lifecycle::{Handle, InFlight, Phase, Stage};
 use crate::body::DrainBody;
 use crate::grpc;
 use crate::head::Asked;
+use crate::outcome;
 use crate::reject::Discard;
 use crate::stream::{StreamEnd, StreamPolicy};
 
@@ -108,6 +109,7 @@ fn look_at<B: Body>(
         (None, None) => return None,
     };
     if phase.is_shutting_down() {
+        outcome::answered(phase);
         let status = response.status();
         asked.close(phase, status, response.headers_mut());
     }

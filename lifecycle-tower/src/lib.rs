@@ -61,6 +61,7 @@ mod grpc;
 mod grpc_health;
 mod head;
 mod layer;
+mod outcome;
 mod reject;
 #[cfg(feature = "serve")]
 mod serve;

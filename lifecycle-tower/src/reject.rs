@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 
 use crate::body::DrainBody;
 use crate::head::Asked;
+use crate::outcome;
 
 /// How a request is refused that comes after the drain has begun; given to
 /// [`DrainLayer::refuse_late`](crate::DrainLayer::refuse_late).
@@ -188,6 +189,7 @@ impl<B: Body> Discard<B> {
         // What is left of it goes now, not when the connection gets round to it.
         this.body.set(None);
         this.deadline.set(None);
+        outcome::refused();
         let mut response = Response::new(DrainBody::empty(this.guard.take()));
         this.answer.write(&mut response);
         Poll::Ready(Ok(response))

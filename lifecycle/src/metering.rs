@@ -6,8 +6,9 @@
 //! life, and gauges when a phase begins, when the drain says what it waits for, and when they
 //! are read ([`record`]).
 //!
-//! `lifecycle_requests_during_drain_total{outcome}`, `lifecycle_jobs_total{queue,outcome}` and
-//! `lifecycle_jobs_returned_total{reason}` are kept for our sisters: not to be used here.
+//! Of `lifecycle_requests_during_drain_total{outcome}` only `cut` is counted here, the rest by
+//! `lifecycle-tower`. `lifecycle_jobs_total{queue,outcome}` and
+//! `lifecycle_jobs_returned_total{reason}` are kept for another sister: not to be used here.
 
 #[cfg(feature = "probes")]
 use std::fmt;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 use metrics::{gauge, histogram};
 
+use crate::blockers::Kind;
 use crate::health::{CheckState, CheckStatus};
 use crate::phase::Phase;
 use crate::shared::Shared;
@@ -57,6 +59,7 @@ pub(crate) fn begin() {
     describe_gauge!(HEALTH_CHECK, Unit::Count, "1 while the check passes, else 0");
     describe_histogram!(DRAIN_DURATION, Unit::Seconds, "How long a phase of the shutdown took");
     describe_counter!(INITIATED, Unit::Count, "Shutdowns that have begun");
+    describe_counter!(REQUESTS, Unit::Count, "Requests answered, refused or cut in a shutdown");
     describe_counter!(COMPLETED, Unit::Count, "Shutdowns that came to their report");
     counter!(INITIATED).increment(0);
     counter!(COMPLETED).increment(0);
@@ -87,6 +90,14 @@ pub(crate) fn phase_ended(phase: Phase, took: Duration) {
     histogram!(DRAIN_DURATION, "phase" => phase.name()).record(took.as_secs_f64());
 }
 
+/// The cancel window is over: requests that are in flight now are dropped.
+pub(crate) fn cut(shared: &Shared) {
+    let by_kind = shared.gates().by_kind();
+    let requests = by_kind.iter().filter(|(kind, _)| *kind == Kind::Request);
+    let count = requests.map(|(_, count)| *count as u64).sum();
+    counter!(REQUESTS, "outcome" => "cut").increment(count);
+}
+
 pub(crate) fn initiated() {
     counter!(INITIATED).increment(1);
 }
@@ -101,3 +112,4 @@ const HEALTH_CHECK: &str = "lifecycle_health_check";
 const INITIATED: &str = "lifecycle_shutdowns_initiated_total";
 const IN_FLIGHT: &str = "lifecycle_in_flight";
 const PHASE: &str = "lifecycle_phase";
+const REQUESTS: &str = "lifecycle_requests_during_drain_total";

@@ -15,6 +15,7 @@ mod http2;
 mod latency;
 mod layer;
 mod listeners;
+mod metrics;
 mod refuse;
 mod server;
 mod spread;

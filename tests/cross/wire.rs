@@ -50,8 +50,13 @@ impl Server {
 
     /// Waits until a request is in flight.
     pub(crate) async fn busy(&self) {
+        self.busy_with(1).await;
+    }
+
+    /// Waits until so many requests are in flight.
+    pub(crate) async fn busy_with(&self, requests: usize) {
         limited(async {
-            while self.handle.blockers().is_empty() {
+            while self.handle.blockers().len() < requests {
                 tokio::task::yield_now().await;
             }
         })

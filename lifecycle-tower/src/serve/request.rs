@@ -20,6 +20,7 @@ use super::held::{Held, HeldBody, Hold};
 use super::state::{ConnState, HeldBy, RequestGuard};
 use crate::grpc;
 use crate::head::Asked;
+use crate::outcome;
 use crate::service::Names;
 use crate::spread::CloseSpread;
 use crate::stream::DrainToken;
@@ -133,6 +134,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            outcome::refused();
             return Poll::Ready(Ok(refused(this.call, *this.asked)));
         };
         let Poll::Ready(response) = inner.poll(cx) else {
@@ -149,6 +151,7 @@ where
             Ok(response) => response.into_parts(),
             Err(error) => return Poll::Ready(Err(error)),
         };
+        outcome::answered(this.common.handle.phase());
         if this.common.tells_to_leave(*this.old_at) {
             this.asked.leave(head.status, &mut head.headers);
         }

@@ -91,6 +91,10 @@ impl Coordinator {
     fn on_cut(&mut self, phase: Phase) {
         let at = self.shared.since_cause();
         self.record.cut(phase, at, self.blockers());
+        #[cfg(feature = "metrics")]
+        if phase == Phase::Cancelling {
+            crate::metering::cut(&self.shared);
+        }
         if phase == Phase::Closing {
             for hook in self.closing.give_up() {
                 self.record.hook(hook, at);
