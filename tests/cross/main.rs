@@ -15,6 +15,7 @@ mod latency;
 mod layer;
 mod listeners;
 mod refuse;
+mod review;
 mod server;
 mod spread;
 mod streams;
