@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use lifecycle::{InFlight, Phase};
 use tokio::time::Sleep;
@@ -32,8 +32,8 @@ use crate::head::Asked;
 /// Before that its body is read and thrown away: at most
 /// [`discard_limit`](Self::discard_limit) bytes for at most that time, then the answer is given
 /// anyway, and a client that is still sending may see a reset instead of it. Not read are the
-/// bodies of gRPC requests, whose streams end one by one and may last, and those that the
-/// client holds back (`Expect: 100-continue`).
+/// bodies of gRPC requests on HTTP/2, whose streams end one by one and may last, and those that
+/// the client holds back (`Expect: 100-continue`).
 ///
 /// # Examples
 /// ```
@@ -102,7 +102,9 @@ impl Refusal {
         let (head, body) = request.into_parts();
         let grpc = head.headers.get(header::CONTENT_TYPE).filter(|kind| is_grpc(kind)).cloned();
         let held_back = head.headers.contains_key(header::EXPECT);
-        let unread = grpc.is_some() || held_back || self.discard_bytes == 0;
+        // On HTTP/1 a stream does not end by itself: what is unread resets the connection.
+        let lasts = grpc.is_some() && asked.version == Version::HTTP_2;
+        let unread = lasts || held_back || self.discard_bytes == 0;
         Discard {
             body: (!unread).then_some(body),
             left: self.discard_bytes,
