@@ -20,6 +20,7 @@ use lifecycle::{InFlight, Phase};
 use tokio::time::Sleep;
 
 use crate::body::DrainBody;
+use crate::grpc;
 use crate::head::Asked;
 
 /// How a request is refused that comes after the drain has begun; given to
@@ -83,7 +84,11 @@ impl Refusal {
     where
         I: IntoIterator<Item: Into<String>>,
     {
-        Self { exempt: paths.into_iter().map(Into::into).collect(), ..self }
+        let whole = |path: I::Item| {
+            let path: String = path.into();
+            path.trim_end_matches('/').to_owned()
+        };
+        Self { exempt: paths.into_iter().map(whole).collect(), ..self }
     }
 
     pub(crate) fn exempts(&self, path: &str) -> bool {
@@ -199,10 +204,8 @@ impl<B: Body> Discard<B> {
 impl Answer {
     fn write<B>(&self, response: &mut Response<B>) {
         if let Some(kind) = &self.grpc {
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, kind.clone());
-            headers.insert("grpc-status", HeaderValue::from_static(GRPC_UNAVAILABLE));
-            headers.insert("grpc-message", HeaderValue::from_static("shutting down"));
+            *response.headers_mut() = grpc::unavailable(grpc::DRAIN);
+            response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
         } else {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response.headers_mut().insert(header::RETRY_AFTER, self.retry_after.into());
@@ -236,8 +239,6 @@ const DISCARD_BYTES: u64 = 256 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 const PROBES: [&str; 6] = ["/livez", "/readyz", "/startupz", "/healthz", "/drainz", "/statusz"];
 const GRPC: &[u8] = b"application/grpc";
-/// <https://grpc.io/docs/guides/status-codes/>
-const GRPC_UNAVAILABLE: &str = "14";
 
 #[cfg(test)]
 mod tests {
@@ -258,6 +259,9 @@ mod tests {
         }
         let own = Refusal::new().exempt(["/ping"]);
         assert!(own.exempts("/ping") && !own.exempts("/livez"));
+        let slash = Refusal::new().exempt(["/api/"]);
+        assert!(slash.exempts("/api") && slash.exempts("/api/x") && !slash.exempts("/apis"));
+        assert!(Refusal::new().exempt(["/"]).exempts("/whatever"), "below the root is all");
     }
 
     #[test]
