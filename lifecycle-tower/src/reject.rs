@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use lifecycle::{InFlight, Phase};
 use tokio::time::Sleep;
 
 use crate::body::DrainBody;
+use crate::grpc;
 use crate::head::Asked;
 use crate::outcome;
 
@@ -33,8 +34,8 @@ use crate::outcome;
 /// Before that its body is read and thrown away: at most
 /// [`discard_limit`](Self::discard_limit) bytes for at most that time, then the answer is given
 /// anyway, and a client that is still sending may see a reset instead of it. Not read are the
-/// bodies of gRPC requests, whose streams end one by one and may last, and those that the
-/// client holds back (`Expect: 100-continue`).
+/// bodies of gRPC requests on HTTP/2, whose streams end one by one and may last, and those that
+/// the client holds back (`Expect: 100-continue`).
 ///
 /// # Examples
 /// ```
@@ -84,7 +85,11 @@ impl Refusal {
     where
         I: IntoIterator<Item: Into<String>>,
     {
-        Self { exempt: paths.into_iter().map(Into::into).collect(), ..self }
+        let whole = |path: I::Item| {
+            let path: String = path.into();
+            path.trim_end_matches('/').to_owned()
+        };
+        Self { exempt: paths.into_iter().map(whole).collect(), ..self }
     }
 
     pub(crate) fn exempts(&self, path: &str) -> bool {
@@ -103,7 +108,9 @@ impl Refusal {
         let (head, body) = request.into_parts();
         let grpc = head.headers.get(header::CONTENT_TYPE).filter(|kind| is_grpc(kind)).cloned();
         let held_back = head.headers.contains_key(header::EXPECT);
-        let unread = grpc.is_some() || held_back || self.discard_bytes == 0;
+        // On HTTP/1 a stream does not end by itself: what is unread resets the connection.
+        let lasts = grpc.is_some() && asked.version == Version::HTTP_2;
+        let unread = lasts || held_back || self.discard_bytes == 0;
         Discard {
             body: (!unread).then_some(body),
             left: self.discard_bytes,
@@ -199,10 +206,8 @@ impl<B: Body> Discard<B> {
 impl Answer {
     fn write<B>(&self, response: &mut Response<B>) {
         if let Some(kind) = &self.grpc {
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, kind.clone());
-            headers.insert("grpc-status", HeaderValue::from_static(GRPC_UNAVAILABLE));
-            headers.insert("grpc-message", HeaderValue::from_static("shutting down"));
+            *response.headers_mut() = grpc::unavailable(grpc::DRAIN);
+            response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
         } else {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response.headers_mut().insert(header::RETRY_AFTER, self.retry_after.into());
@@ -236,8 +241,6 @@ const DISCARD_BYTES: u64 = 256 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 const PROBES: [&str; 6] = ["/livez", "/readyz", "/startupz", "/healthz", "/drainz", "/statusz"];
 const GRPC: &[u8] = b"application/grpc";
-/// <https://grpc.io/docs/guides/status-codes/>
-const GRPC_UNAVAILABLE: &str = "14";
 
 #[cfg(test)]
 mod tests {
@@ -258,6 +261,9 @@ mod tests {
         }
         let own = Refusal::new().exempt(["/ping"]);
         assert!(own.exempts("/ping") && !own.exempts("/livez"));
+        let slash = Refusal::new().exempt(["/api/"]);
+        assert!(slash.exempts("/api") && slash.exempts("/api/x") && !slash.exempts("/apis"));
+        assert!(Refusal::new().exempt(["/"]).exempts("/whatever"), "below the root is all");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::tls::{self, Identity};
 use crate::wire::{Wire, limited, settings};
@@ -131,13 +132,30 @@ impl Listener for InMemory {
     type Addr = &'static str;
 
     async fn accept(&mut self) -> io::Result<(DuplexStream, &'static str)> {
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        Ok((self.0.recv().await.ok_or_else(gone)?, "client"))
+        match self.0.recv().await {
+            Some(connection) => Ok((connection, "client")),
+            None => std::future::pending().await,
+        }
     }
 
     fn local_addr(&self) -> io::Result<&'static str> {
         Ok("memory")
     }
+}
+
+/// Nothing is waited for, retried or complained of.
+#[tokio::test]
+async fn a_listener_to_which_nobody_can_connect_any_more_holds_nothing() {
+    let (connect, connections) = mpsc::channel(1);
+    let running = Running::start(|life| {
+        life.spawn("memory", serve(InMemory(connections), hello()));
+    })
+    .await;
+    drop(connect);
+    let began = Instant::now();
+    running.stop();
+    assert_eq!(running.report().await.exit_code(), 0);
+    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -244,7 +262,7 @@ async fn a_listener_that_fails_is_asked_ever_more_rarely_and_recovers() {
     let addr = inner.local_addr().unwrap();
     let (asked, mut times) = mpsc::channel(1000);
     let listener = Failing { inner, asked, failures: 6 };
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let running = Running::start(|life| {
         life.spawn("http", serve(listener, hello()));
     })

@@ -23,5 +23,6 @@ mod streams;
 mod tls;
 mod tonic_layer;
 mod unix;
+mod unsent;
 mod upgrade;
 mod wire;

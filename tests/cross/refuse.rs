@@ -157,6 +157,17 @@ async fn http2_has_no_connection_header_and_grpc_a_status_of_its_own() {
     assert_eq!(late.taken(), 0);
 }
 
+/// On HTTP/1 (gRPC-Web) what is left unread resets the connection, whatever its content type.
+#[tokio::test(start_paused = true)]
+async fn the_body_of_a_grpc_web_call_on_http1_is_thrown_away_as_any_other() {
+    let late = Late::new(Refusal::new()).await;
+    let request = Request::post("/t/Unary").header("content-type", "application/grpc-web+proto");
+    let answer = late.ask(request, Does::Streams).await;
+    assert_eq!(header(&answer, "grpc-status"), Some("14"));
+    assert_eq!(header(&answer, "connection"), Some("close"));
+    assert_eq!(late.taken(), 257 * 1024);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_streams_is_thrown_away_up_to_a_bound_of_bytes() {
     let late = Late::new(Refusal::new()).await;

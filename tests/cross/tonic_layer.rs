@@ -100,7 +100,7 @@ async fn under_tonic_a_late_call_is_refused_as_unavailable() {
     limited(grpc.handle.draining()).await;
     let refused = limited(client.check(overall())).await.expect_err("late");
     assert_eq!(refused.code(), Code::Unavailable);
-    assert_eq!(refused.message(), "shutting down");
+    assert_eq!(refused.message(), "shutdown: drain");
     let refused = limited(client.watch(overall())).await.expect_err("late");
     assert_eq!(refused.code(), Code::Unavailable);
     drop((client, grpc));

@@ -64,6 +64,8 @@ where
     limits: Limits,
     rule: Rule,
     last_active: Instant,
+    /// HTTP/2: the last bytes of a response are among what the socket does not take.
+    owes_tail: bool,
     phase: Option<NextPhase>,
     timer: Option<Timer>,
 }
@@ -121,12 +123,25 @@ where
             limits,
             rule: Rule::new(old_at),
             last_active: now,
+            owes_tail: false,
             phase: None,
             timer: None,
         }
     }
 
-    /// Drives the protocol; ready when the connection is over.
+    /// Drives the protocol, and notes whether it still owes the end of a response; ready when
+    /// the connection is over.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Taken first: what ends meanwhile may be queued behind what is sent now.
+        let tail = self.state.take_tail();
+        if self.poll_proto(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.owes_tail = (self.owes_tail || tail) && self.state.is_write_blocked();
+        self.state.flushed();
+        Poll::Pending
+    }
+
     fn poll_proto(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.proto {
@@ -193,10 +208,11 @@ where
         Facts {
             phase,
             protocol,
-            // On HTTP/2 each stream holds its own data until the IO object has it; what else is
-            // unsent is no request's.
+            // On HTTP/2 a stream holds its data until the IO object has it, but not its heads and
+            // trailers; what else is unsent, such as answers to PINGs, is no request's.
             busy: in_flight > 0
-                || if http2 { self.state.is_tail_unsent() } else { self.state.is_write_blocked() },
+                || (self.state.is_write_blocked()
+                    && (!http2 || self.owes_tail || self.state.has_tail())),
             stream_ended: self.state.is_stream_ended(),
             part_of_a_head: self.state.has_part_of_a_head(),
             lingering: self.state.is_lingering(),
@@ -290,10 +306,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.poll_phase(cx);
-        if this.poll_proto(cx).is_ready() {
+        if this.drive(cx).is_ready() {
             return Poll::Ready(());
         }
-        this.state.flushed();
         // Registered before the requests in flight are counted: an end in between wakes us.
         this.state.task().register(cx.waker());
         // Bounded: GOAWAY is sent once, and a last look finds something a few times at most.
@@ -309,16 +324,15 @@ where
                         conn.as_mut().graceful_shutdown();
                     }
                     this.rule.told(facts.now);
-                    if this.poll_proto(cx).is_ready() {
+                    if this.drive(cx).is_ready() {
                         return Poll::Ready(());
                     }
                 }
                 Decision::LastLook => {
                     this.state.ask_for_a_look();
-                    if this.poll_proto(cx).is_ready() {
+                    if this.drive(cx).is_ready() {
                         return Poll::Ready(());
                     }
-                    this.state.flushed();
                     let unread = this.state.take_look() == Some(Look::Unread);
                     if !unread
                         && !this.state.is_write_blocked()

@@ -43,9 +43,11 @@ use tokio::task::unconstrained;
 ///     type Addr = ();
 ///
 ///     async fn accept(&mut self) -> io::Result<(DuplexStream, ())> {
-///         // No sender is left: nobody will connect any more.
-///         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-///         Ok((self.0.recv().await.ok_or_else(gone)?, ()))
+///         match self.0.recv().await {
+///             Some(connection) => Ok((connection, ())),
+///             // No sender is left: nobody will connect any more, which is no error.
+///             None => std::future::pending().await,
+///         }
 ///     }
 ///
 ///     fn local_addr(&self) -> io::Result<()> {
@@ -90,6 +92,9 @@ pub trait Listener: Sized + Send + 'static {
     /// # Cancel safety
     /// Must be cancel safe: it is dropped when the drain begins, and no connection may be
     /// lost with it.
+    /// One to which nobody can connect any more stays pending: an error would be tried again
+    /// for ever.
+    ///
     /// # Errors
     /// None ends the server. After a connection's own failure (reset, aborted, timed out) the
     /// next is taken at once, up to 16 in a row; after others, such as having no descriptor

@@ -52,6 +52,10 @@ use crate::spread::CloseSpread;
 /// Several may be spawned on one lifecycle, each with its own listener: each is swept and
 /// closed at the drain, and each is in the report.
 ///
+/// A client that closes its half of an HTTP/1 connection behind its request is taken for gone,
+/// as by hyper's other servers: its handler is dropped, which is how handlers hear of clients
+/// that leave.
+///
 /// # Examples
 /// A service without axum:
 /// ```no_run
@@ -126,7 +130,8 @@ impl<L: Listener, S> Serve<L, S> {
     }
 
     /// How long a connection may be silent between requests, before its first one too. An
-    /// HTTP/2 connection without streams gets GOAWAY then. Default 75 s: above the 60 s
+    /// HTTP/2 connection without streams gets GOAWAY then (and its first bytes have the time of
+    /// a head on top). Default 75 s: above the 60 s
     /// after which AWS' load balancers give up an idle connection of theirs.
     pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
         self.limits.keep_alive_timeout = timeout;

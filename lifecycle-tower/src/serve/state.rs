@@ -30,7 +30,7 @@ pub(crate) struct ConnState {
     write_blocked: AtomicBool,
     /// The IO object itself (a TLS session) keeps bytes that the socket does not take.
     unsent: AtomicBool,
-    /// HTTP/2: the IO object was given the last bytes of a response since it last had none.
+    /// HTTP/2: a response has ended, and its last bytes may be in the connection's buffers.
     tail: AtomicBool,
     /// Closed by the rule, with nothing cut.
     leaving: AtomicBool,
@@ -172,18 +172,24 @@ impl ConnState {
         self.unsent.load(Ordering::Relaxed)
     }
 
-    /// Whether a response of HTTP/2 ends in what is unsent; answers to PINGs are none.
-    pub(crate) fn is_tail_unsent(&self) -> bool {
+    /// HTTP/2: whether a response has ended since this was last taken. What it left behind is
+    /// with the protocol by then, so the next drive of that has sent it, or is blocked.
+    pub(crate) fn take_tail(&self) -> bool {
+        let tail = self.has_tail();
+        if tail {
+            // Ordering: Relaxed, one after this load is for the next to take, at worst for nothing.
+            self.tail.store(false, Ordering::Relaxed);
+        }
+        tail
+    }
+
+    pub(crate) fn has_tail(&self) -> bool {
         // Ordering: Relaxed, another task's mark is seen with the end of its flight.
-        self.is_unsent() && self.tail.load(Ordering::Relaxed)
+        self.tail.load(Ordering::Relaxed)
     }
 
     /// The IO object has given all that it had to the socket.
     pub(crate) fn all_sent(&self) {
-        // Ordering: Relaxed, as above. Looked at first: every response is flushed.
-        if self.tail.load(Ordering::Relaxed) {
-            self.tail.store(false, Ordering::Relaxed);
-        }
         if self.is_unsent() {
             // Ordering: Relaxed, one task.
             self.unsent.store(false, Ordering::Relaxed);
