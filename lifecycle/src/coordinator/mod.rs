@@ -158,6 +158,7 @@ impl Coordinator {
                 return Finish::Now(self.finish());
             }
             self.close_further();
+            self.show_held();
             self.tell_manager();
         }
         crate::telemetry::ending();
