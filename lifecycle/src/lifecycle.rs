@@ -303,17 +303,12 @@ impl Lifecycle {
         self.components.iter().any(|component| component.name == name)
     }
 
-    #[cfg(all(target_os = "linux", feature = "systemd"))]
-    pub(crate) fn commands(&self) -> &mpsc::Sender<Command> {
-        &self.commands
-    }
-
     #[cfg(feature = "probes")]
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    #[cfg(feature = "probes")]
+    #[cfg(any(feature = "probes", all(target_os = "linux", feature = "systemd")))]
     pub(crate) fn commands(&self) -> &mpsc::Sender<Command> {
         &self.commands
     }
