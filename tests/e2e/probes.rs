@@ -254,9 +254,21 @@ async fn a_failing_check_says_why_in_the_log_and_nowhere_in_public() {
         let status = ask(&process, "/statusz").await.1;
         assert!(status.contains(why), "operators are told: {status}");
         assert_eq!(ask(&process, "/livez").await.0, 200);
-        let lines = process.lines();
-        let told = lines[known..].iter().find(|line| line.text.contains("check.changed"));
-        let told = &told.expect("a line").text;
+        // Lines come through a pipe, later than the answer.
+        let told = timeout(LIMIT, async {
+            loop {
+                let lines = process.lines().split_off(known);
+                let mut texts = lines.into_iter().map(|line| line.text);
+                let failing = |text: &String| {
+                    text.contains("check.changed") && text.contains("\"to\":\"failing\"")
+                };
+                match texts.find(failing) {
+                    Some(told) => return told,
+                    None => sleep(ms(5)).await,
+                }
+            }
+        });
+        let told = told.await.expect("a line");
         assert!(told.contains(why) && told.contains("\"level\":\"WARN\""), "{how}: {told}");
         post(process.address(), "/mend?check=db").await;
         becomes(&process, "/readyz", 200).await;
