@@ -131,8 +131,9 @@ impl Coordinator {
         blockers
     }
 
-    /// Tells the probes what is waited for: they cannot look in here.
-    pub(super) fn show_held(&self) {
+    /// Tells the probes what is waited for, as they cannot look in here, and the manager.
+    pub(super) fn show(&mut self) {
+        self.tell_manager();
         if self.machine.phase().is_shutting_down() {
             self.shared.held().set(self.held(), self.shared.clock().now_ms());
         }
