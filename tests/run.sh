@@ -18,6 +18,8 @@ step_install() {
     command -v curl >/dev/null || missing+=(curl)
     command -v git >/dev/null || missing+=(git)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    # The page of /statusz is read in a browser.
+    command -v chromium >/dev/null || missing+=(chromium)
     command -v kill >/dev/null || missing+=(procps)
     # What the tests of the feature systemd talk to: systemd-socket-activate, and PID 1.
     command -v systemd-socket-activate >/dev/null || missing+=(systemd)

@@ -78,6 +78,7 @@ mod gate;
 mod gates;
 mod handle;
 mod health;
+mod held;
 mod hook;
 mod in_flight;
 mod lifecycle;

@@ -2,6 +2,7 @@
 //!
 //! Pure: phase and time since the cause in, yes or no out.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::phase::Phase;
@@ -45,6 +46,18 @@ impl ReadinessPolicy {
         match self {
             Self::After(delay) => Some(delay),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ReadinessPolicy {
+    /// As `LIFECYCLE_READINESS` takes it: `after:3s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::After(delay) => write!(f, "after:{}", crate::env::show(delay)),
+            Self::AtDrain => f.pad("at-drain"),
+            Self::Immediately => f.pad("immediately"),
+            Self::Never => f.pad("never"),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::gates::Gates;
 use crate::health::{CheckKind, Health};
+use crate::held::Held;
 use crate::in_flight::Gate;
 #[cfg(feature = "metrics")]
 use crate::metering;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     /// `POST /drainz` begins a shutdown.
     #[cfg(feature = "probes")]
     drained_by_post: AtomicBool,
+    /// What the coordinator waits for beside the gates.
+    held: Held,
     /// Why the shutdown has begun, once it has.
     cause: Mutex<Option<Cause>>,
     notes: Mutex<Vec<Note>>,
@@ -101,6 +104,7 @@ impl Shared {
             health: Health::new(),
             #[cfg(feature = "probes")]
             drained_by_post: AtomicBool::new(false),
+            held: Held::default(),
             cause: Mutex::new(None),
             notes: Mutex::new(Vec::new()),
             readiness,
@@ -196,6 +200,10 @@ impl Shared {
     #[cfg(feature = "probes")]
     pub(crate) fn cause(&self) -> Option<Cause> {
         locked(&self.cause).clone()
+    }
+
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
     }
 
     pub(crate) fn health(&self) -> &Health {
@@ -376,7 +384,7 @@ impl Shared {
 }
 
 /// A poisoned lock holds values that are whole: nothing here panics halfway.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

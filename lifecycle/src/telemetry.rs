@@ -24,12 +24,14 @@ pub(crate) fn configured(budget: &Budget, settings: &Settings) {
         target: TARGET,
         grace_ms = ms(budget.grace),
         grace_source = settings.grace_source,
+        pre_stop_ms = ms(settings.grace.pre_stop),
         lame_duck_ms = ms(budget.lame_duck_ends),
         lame_duck_least_ms = settings.quiet.map(|quiet| ms(quiet.least)),
         lame_duck_quiet_ms = settings.quiet.map(|quiet| ms(quiet.window)),
         drain_until_ms = ms(budget.drain_ends),
+        cancel_until_ms = ms(budget.cancel_ends),
         exit_by_ms = ms(budget.exit_by),
-        readiness = ?settings.readiness,
+        readiness = %settings.readiness,
         probe_addr,
         "lifecycle.configured"
     );

@@ -373,3 +373,28 @@ async fn a_wait_for_the_drain_that_is_dropped_changes_nothing() {
     kit.signal(Signal::Terminate);
     kit.report().await.is_clean();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_holds_a_shutdown_beside_requests_is_shown_too() {
+    let mut kit = kit();
+    kit.life().spawn("buffer", component_fn(|handle| async move { handle.cancelled().await }));
+    kit.life().on_close("pool", std::future::pending::<()>());
+    kit.start().await;
+    let handle = kit.handle();
+    kit.signal(Signal::Terminate);
+    kit.passes(secs(7)).await;
+    assert_eq!(handle.phase(), Phase::Draining);
+    let (_, body) = ask(&handle, "/statusz").await;
+    let status: serde_json::Value = serde_json::from_str(&body).expect("json");
+    assert_eq!(status["blockers"][0]["name"], "buffer", "{body}");
+    assert!(status["blockers"][0]["age_ms"].as_u64() >= Some(7_000), "{body}");
+    let (code, body) = ask(&handle, "/drainz").await;
+    assert_eq!(code, 503);
+    assert!(body.contains("component buffer"), "{body}");
+    handle.reached(Phase::Closing).await;
+    kit.passes(secs(1)).await;
+    let (_, body) = ask(&handle, "/statusz").await;
+    let status: serde_json::Value = serde_json::from_str(&body).expect("json");
+    assert_eq!(status["blockers"][0]["name"], "pool", "{body}");
+    drop(kit.report().await);
+}

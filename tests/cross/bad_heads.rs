@@ -469,10 +469,9 @@ async fn the_probe_server_refuses_the_same_and_goes_on_answering() {
             let got = statuses(&bytes);
             match seen.first() {
                 None => assert_eq!(got, answers, "{name}"),
-                // Well formed: a path or a method that is not its own, its body unread.
-                Some(line) => {
-                    let expected = if line.starts_with("GET ") { 404 } else { 405 };
-                    assert_eq!(got.first(), Some(&expected), "{name}");
+                // Well formed: a path that is not its own, whatever the method, its body unread.
+                Some(_) => {
+                    assert_eq!(got.first(), Some(&404), "{name}");
                     assert!(got.len() <= answers.len(), "{name}: {got:?}");
                 }
             }
@@ -525,7 +524,7 @@ async fn asked_after_the_end_the_probe_server_is_gone() {
 async fn a_crowd_of_mute_clients_does_not_blind_the_probe_server() {
     let (addr, handle, run) = probes().await;
     let mut mute = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..600 {
         mute.push(TcpStream::connect(addr).await.unwrap());
     }
     let began = Instant::now();

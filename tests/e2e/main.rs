@@ -3,9 +3,15 @@
 #![allow(clippy::print_stdout, reason = "some tests print what they measured")]
 
 mod idle;
+mod kubelet;
 mod layer_only;
+mod probe_faults;
+mod probed;
+mod probes;
+mod status_page;
 mod stuck;
 mod systemd;
 mod target;
 mod tls;
 mod tonic;
+mod transcripts;

@@ -1,4 +1,6 @@
-//! The harness: finds what the end-to-end tests start.
+//! The harness: finds what the end-to-end tests start, and plays the platform.
+
+pub mod kubelet;
 
 pub mod grpc;
 

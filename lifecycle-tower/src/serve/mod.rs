@@ -349,6 +349,7 @@ where
 
     fn spawn(&mut self, accepted: Accepted<L>) {
         let Accepted { io, peer, permit } = accepted;
+        self.common.handle.saw_connection();
         // Counted before its task exists: no moment at which it is accepted and unknown.
         let Ok(guard) = self.conns.enter_unnamed() else {
             return;

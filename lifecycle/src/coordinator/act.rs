@@ -117,9 +117,15 @@ impl Coordinator {
     }
 
     pub(super) fn blockers(&self) -> Vec<Blocker> {
-        let now_ms = self.shared.clock().now_ms();
         let mut blockers = self.shared.gates().blockers();
-        blockers.extend(self.running.blockers(now_ms, |role| role == Role::Task));
+        blockers.extend(self.held());
+        blockers
+    }
+
+    /// What is waited for beside the gates.
+    fn held(&self) -> Vec<Blocker> {
+        let now_ms = self.shared.clock().now_ms();
+        let mut blockers = self.running.blockers(now_ms, |role| role == Role::Task);
         blockers.extend(self.closing.blocker());
         if self.on.is_none() {
             let age = Duration::from_millis(now_ms);
@@ -127,6 +133,14 @@ impl Coordinator {
             blockers.push(Blocker { kind: Kind::Startup, name, age, stage: Stage::Working });
         }
         blockers
+    }
+
+    /// Tells the probes what is waited for, as they cannot look in here, and the manager.
+    pub(super) fn show(&mut self) {
+        self.tell_manager();
+        if self.machine.phase().is_shutting_down() {
+            self.shared.held().set(self.held(), self.shared.clock().now_ms());
+        }
     }
 
     pub(super) fn finish(&mut self) -> Report {

@@ -158,7 +158,7 @@ impl Coordinator {
                 return Finish::Now(self.finish());
             }
             self.close_further();
-            self.tell_manager();
+            self.show();
         }
         crate::telemetry::ending();
         #[cfg(feature = "probes")]

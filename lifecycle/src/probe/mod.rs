@@ -5,6 +5,7 @@
 //! 1. `/livez` does not fall because of a drain.
 
 mod ask;
+mod page;
 mod render;
 mod server;
 mod service;
@@ -15,8 +16,15 @@ pub(crate) use self::server::Server;
 pub use self::service::{ProbeFuture, Probes};
 
 use self::ask::Probe;
+use self::server::bind;
+use crate::blockers::Blocker;
 use crate::health::{CheckKind, Item};
 use crate::shared::Shared;
+
+/// All that a shutdown waits for: work, and components and hooks as well.
+fn waited_for(shared: &Shared) -> Vec<Blocker> {
+    shared.held().beside(shared.gates().blockers(), shared.clock().now_ms())
+}
 
 /// What that probe looks at, in the order of its list.
 fn items(shared: &Shared, probe: Probe) -> Vec<Item> {

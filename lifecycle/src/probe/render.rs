@@ -68,18 +68,19 @@ pub(crate) fn check(probe: Probe, items: &[Item], name: &str, list: &List) -> An
 /// As `application/health+json` has it (draft-inadarei-api-health-check).
 fn json(status: u16, items: &[Item], list: &List) -> Answer {
     let word = |passes: bool| if passes { "pass" } else { "fail" };
-    let checks: serde_json::Map<_, _> = items
-        .iter()
-        .map(|item| {
-            let warn = item.informational && !item.met;
-            let status = if warn { "warn" } else { word(item.met) };
-            let mut one = serde_json::json!({ "status": status });
-            if list.exclude.contains(&item.name) {
-                one["excluded"] = true.into();
-            }
-            (item.name.clone(), serde_json::json!([one]))
-        })
-        .collect();
+    // A list each, as the draft has it: two of one name are both shown.
+    let mut checks = serde_json::Map::new();
+    for item in items {
+        let warn = item.informational && !item.met;
+        let mut one = serde_json::json!({ "status": if warn { "warn" } else { word(item.met) } });
+        if list.exclude.contains(&item.name) {
+            one["excluded"] = true.into();
+        }
+        let of_name = checks.entry(item.name.clone()).or_insert_with(|| serde_json::json!([]));
+        if let Some(of_name) = of_name.as_array_mut() {
+            of_name.push(one);
+        }
+    }
     let mut body = serde_json::json!({ "status": word(status == 200), "checks": checks });
     let unknown: Vec<_> = unknown(items, list).collect();
     if !unknown.is_empty() {
@@ -156,5 +157,11 @@ mod tests {
         assert_eq!(value["checks"]["db"][0]["status"], "fail");
         assert_eq!(value["checks"]["cache"][0]["status"], "warn");
         assert_eq!(value["notes"][0], "no check \"dc\" to exclude");
+        let [mut twice, one] = [items(), items()];
+        twice.push(Item { met: true, ..one[1].clone() });
+        let answer = probe(Probe::Ready, &twice, &list(false, &[], Form::Json));
+        let value: serde_json::Value = serde_json::from_str(&answer.body).expect("json");
+        assert_eq!(value["checks"]["db"][0]["status"], "fail", "of two of one name");
+        assert_eq!(value["checks"]["db"][1]["status"], "pass");
     }
 }

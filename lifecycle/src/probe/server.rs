@@ -3,14 +3,20 @@
 //! # Invariants
 //! 1. It is the last thing to stop, just before the report; who waits with `/drainz` then
 //!    still gets the answer.
+//! 2. A new connection is always taken: a crowd that is mute or reads nothing loses its oldest
+//!    members to it, never the platform its answer.
 
 use std::collections::VecDeque;
-use std::net::TcpListener;
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -68,6 +74,21 @@ impl Server {
     }
 }
 
+/// A listener in non-blocking mode. One on `[::]` takes IPv4 as well, whatever the system's
+/// default is.
+pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&addr.into())?;
+    // std's queue of 128 makes one of many at once wait for a second: the kubelet's timeout.
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
 async fn accept(listener: tokio::net::TcpListener, common: Common) {
     let mut connections = JoinSet::new();
     let mut by_age = VecDeque::new();
@@ -115,10 +136,19 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 async fn connection(stream: tokio::net::TcpStream, common: Common, waiter: Arc<Waiter>) {
     let Common { probes, mut stop, .. } = common;
     let service = service_fn(|request| {
-        if Probes::waits(&request) {
+        let waits = Probes::waits(&request);
+        if waits {
             waiter.begin();
         }
-        probes.answer(&request)
+        let answer = probes.answer(&request);
+        async move {
+            let mut response = answer.await?;
+            if waits {
+                // The process is about to go, and the answer says so whoever is faster.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -181,8 +211,10 @@ impl Drop for Waiter {
     }
 }
 
-/// A platform asks over a few.
-const CONNECTIONS_MOST: usize = 128;
+/// A platform asks over a few; hundreds at once are answered all the same.
+const CONNECTIONS_MOST: usize = 512;
+/// Connections that wait to be accepted; the system may allow fewer.
+const BACKLOG: i32 = 1_024;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// For the head of a request, and between two on one connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);

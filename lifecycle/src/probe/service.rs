@@ -9,10 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Request, Response, StatusCode};
 
 use super::ask::{Ask, Refusal};
+use super::page::POLICY;
 use super::render::{self, Answer};
 use super::status;
 use crate::handle::Handle;
@@ -141,7 +145,7 @@ async fn drained(handle: &Handle, wait: Duration) -> Answer {
     if over {
         return Answer::text(200, "drained\n");
     }
-    let (phase, blockers) = (handle.phase(), handle.blockers());
+    let (phase, blockers) = (handle.phase(), super::waited_for(handle.shared()));
     let left = crate::blockers::listed(&blockers);
     let left = if left.is_empty() { "nothing by name".to_owned() } else { left };
     Answer::text(503, format!("not drained: {phase}, in flight: {left}\n"))
@@ -168,6 +172,10 @@ fn with_headers(answer: Answer) -> Response<Full<Bytes>> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.kind));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    if answer.kind.starts_with("text/html") {
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    }
     response
 }
 

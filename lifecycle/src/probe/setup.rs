@@ -67,7 +67,7 @@ impl Lifecycle {
             return Ok(None);
         };
         let bind = |source| crate::ProbeError::Bind { addr, source };
-        let listener = std::net::TcpListener::bind(addr).map_err(bind)?;
+        let listener = super::bind(addr).map_err(bind)?;
         self.serve_probes_on(listener).await.map(Some)
     }
 

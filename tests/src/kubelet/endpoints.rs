@@ -1,0 +1,89 @@
+//! The endpoints of a service: what is so, and what balancers have heard of it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use super::locked;
+
+/// An address as an EndpointSlice has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "the three conditions of an EndpointSlice")]
+pub struct Endpoint {
+    /// Where it serves.
+    pub address: SocketAddr,
+    /// Readiness passes and the pod is not being deleted.
+    pub ready: bool,
+    /// Readiness passes.
+    pub serving: bool,
+    /// The pod is being deleted.
+    pub terminating: bool,
+}
+
+/// The endpoints of a service; a clone is the same list.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoints(Arc<Mutex<Listed>>);
+
+/// What is so, and what balancers have been told so far.
+#[derive(Debug, Default)]
+struct Listed {
+    now: Vec<Endpoint>,
+    told: Vec<Endpoint>,
+}
+
+impl Endpoints {
+    /// An empty list.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// As they are.
+    #[must_use]
+    pub fn now(&self) -> Vec<Endpoint> {
+        locked(&self.0).now.clone()
+    }
+
+    /// Where a balancer may send, as far as it has heard: those that are ready; without any,
+    /// those that serve while they terminate, as kube-proxy does.
+    #[must_use]
+    pub fn targets(&self) -> Vec<SocketAddr> {
+        let listed = locked(&self.0);
+        let ready = listed.told.iter().filter(|one| one.ready);
+        let ready: Vec<_> = ready.map(|one| one.address).collect();
+        if !ready.is_empty() {
+            return ready;
+        }
+        let last = listed.told.iter().filter(|one| one.serving && one.terminating);
+        last.map(|one| one.address).collect()
+    }
+
+    /// One more, which does not serve yet.
+    pub(super) fn add(&self, address: SocketAddr) {
+        let endpoint = Endpoint { address, ready: false, serving: false, terminating: false };
+        locked(&self.0).now.push(endpoint);
+    }
+
+    /// Changes one, and what follows from it; as it is then.
+    pub(super) fn change(
+        &self,
+        address: SocketAddr,
+        change: impl FnOnce(&mut Endpoint),
+    ) -> Endpoint {
+        let mut listed = locked(&self.0);
+        let found = listed.now.iter_mut().find(|one| one.address == address);
+        let endpoint = found.expect("listed from the start");
+        change(endpoint);
+        endpoint.ready = endpoint.serving && !endpoint.terminating;
+        *endpoint
+    }
+
+    /// Lets balancers hear of one; whether that takes it out of those that are ready.
+    pub(super) fn tell(&self, endpoint: Endpoint) -> bool {
+        let mut listed = locked(&self.0);
+        let of_it = |one: &Endpoint| one.address == endpoint.address;
+        let was_ready = listed.told.iter().any(|one| of_it(one) && one.ready);
+        listed.told.retain(|one| !of_it(one));
+        listed.told.push(endpoint);
+        was_ready && !endpoint.ready
+    }
+}
