@@ -58,7 +58,7 @@ impl Budget {
         }
         let left = period
             .checked_sub(pre_stop)
-            .filter(|left| !left.is_zero())
+            .filter(|left| !left.is_zero() || pre_stop.is_zero())
             .ok_or(BudgetError::PreStopTakesAll { grace: period, pre_stop })?;
         let margin = share(left, 20, MARGIN);
         let reserve = share(left, 10, RESERVE);

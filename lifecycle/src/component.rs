@@ -36,6 +36,12 @@ use crate::health::Heart;
 /// }
 /// # let _ = Ticker;
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a component",
+    note = "a future that is `Send + 'static` is one; a closure that takes a `Handle` becomes one by `component_fn`",
+    note = "what only turns into a future, as `axum::serve(..)` does, is awaited in an `async move` block",
+    note = "a `Serve` is one when its app is a service of http requests: a `Router` needs its `with_state`"
+)]
 pub trait Component: Send + 'static {
     /// Runs until the handle says `Draining`, finishes what it has, and returns.
     ///

@@ -18,6 +18,8 @@ pub enum ExitReason {
     Failed,
     /// The deadline cut work that was in flight.
     Cut,
+    /// All work finished in time, but a close hook failed or panicked.
+    HookFailed,
     /// Everything finished in time.
     Clean,
 }
@@ -25,7 +27,8 @@ pub enum ExitReason {
 /// Which exit code stands for which end.
 ///
 /// Default: 128 + n when a further signal n forced the hard stop (as shells count death
-/// by a signal), 1 when a component failed, 3 when the deadline cut work, 0 otherwise.
+/// by a signal), 1 when a component failed, 3 when the deadline cut work, 0 otherwise; a
+/// failed close hook does not change it, unless [`hook_failed`](Self::hook_failed) says so.
 ///
 /// # Examples
 /// ```
@@ -43,6 +46,7 @@ pub struct ExitPolicy {
     forced: Option<u8>,
     failed: u8,
     cut: u8,
+    hook_failed: u8,
 }
 
 impl ExitPolicy {
@@ -64,11 +68,19 @@ impl ExitPolicy {
         Self { cut: code, ..self }
     }
 
+    /// The code when nothing worse happened than that a close hook failed. Default 0: the work
+    /// was done, and the report and the log (WARN) say which hook it was.
+    #[must_use]
+    pub fn hook_failed(self, code: u8) -> Self {
+        Self { hook_failed: code, ..self }
+    }
+
     pub(crate) fn code(&self, reason: ExitReason) -> u8 {
         match reason {
             ExitReason::Forced(signal) => self.forced.unwrap_or(128 + signal.number()),
             ExitReason::Failed => self.failed,
             ExitReason::Cut => self.cut,
+            ExitReason::HookFailed => self.hook_failed,
             ExitReason::Clean => 0,
         }
     }
@@ -76,7 +88,7 @@ impl ExitPolicy {
 
 impl Default for ExitPolicy {
     fn default() -> Self {
-        Self { forced: None, failed: 1, cut: 3 }
+        Self { forced: None, failed: 1, cut: 3, hook_failed: 0 }
     }
 }
 
@@ -90,6 +102,8 @@ impl ExitReason {
             Self::Failed
         } else if told.cuts.iter().any(|cut| !cut.blockers.is_empty()) {
             Self::Cut
+        } else if told.hooks.iter().any(|ended| ended.end.is_failure()) {
+            Self::HookFailed
         } else {
             Self::Clean
         }
@@ -102,6 +116,7 @@ impl fmt::Display for ExitReason {
             Self::Forced(signal) => write!(f, "forced by {signal}"),
             Self::Failed => f.write_str("a component failed"),
             Self::Cut => f.write_str("the deadline cut work"),
+            Self::HookFailed => f.write_str("a close hook failed"),
             Self::Clean => f.write_str("everything finished"),
         }
     }
@@ -131,7 +146,9 @@ mod tests {
         assert_eq!(policy.code(ExitReason::Failed), 1);
         assert_eq!(policy.code(ExitReason::Cut), 3);
         assert_eq!(policy.code(ExitReason::Clean), 0);
-        let own = policy.forced(9).failed(8).cut(7);
+        assert_eq!(policy.code(ExitReason::HookFailed), 0);
+        let own = policy.forced(9).failed(8).cut(7).hook_failed(6);
+        assert_eq!(own.code(ExitReason::HookFailed), 6);
         assert_eq!(own.code(ExitReason::Forced(Signal::Quit)), 9);
         assert_eq!(own.code(ExitReason::Failed), 8);
         assert_eq!(own.code(ExitReason::Cut), 7);

@@ -58,7 +58,7 @@ pub enum Cause {
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum End {
-    /// Dropped at the hard stop.
+    /// Dropped, since its time was over.
     Aborted,
     /// Returned an error.
     Failed(String),
@@ -310,7 +310,7 @@ impl fmt::Display for Report {
         for (what, ended) in [("component", &told.components), ("hook", &told.hooks)] {
             lines.extend(ended.iter().map(|ended| {
                 let took = ended.took.as_secs_f64();
-                (ended.at, format!("  {what} {} {} ({took:.3} s)", ended.name, ended.end))
+                (ended.at, format!("  {what} {} {} (ran {took:.3} s)", ended.name, ended.end))
             }));
         }
         lines.sort_by_key(|(at, _)| *at);
@@ -339,7 +339,7 @@ impl fmt::Display for Cause {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Aborted => f.write_str("aborted at the hard stop"),
+            Self::Aborted => f.write_str("aborted: out of time"),
             Self::Failed(error) => write!(f, "failed: {error}"),
             Self::Finished => f.write_str("finished"),
             Self::NotJoined => f.write_str("not joined: its thread does not yield"),
@@ -412,7 +412,7 @@ mod tests {
              \x20   +1.000 s    listener closed, 2 swept\n\
              \x20   +4.800 s    cut at the end of draining: 1 left\n\
              \x20   +4.800 s      request GET /work (4.9s)\n\
-             \x20   +5.100 s    hook postgres finished (0.012 s)\n"
+             \x20   +5.100 s    hook postgres finished (ran 0.012 s)\n"
         );
     }
 

@@ -145,8 +145,14 @@ impl Running {
     }
 
     /// Those of that kind, as what is being waited for.
+    /// Who still waits for its turn to drain holds nothing: those before it do.
     pub(crate) fn blockers(&self, now_ms: u64, which: impl Fn(Role) -> bool) -> Vec<Blocker> {
+        let waits = |member: &&Member| {
+            let view = self.views.get(member.position).and_then(Option::as_ref);
+            view.is_some_and(|view| view.phase() == Phase::LameDuck)
+        };
         let members = self.members.iter().filter(|member| which(member.role));
+        let members = members.filter(|member| !waits(member));
         members.map(|member| member.blocker(now_ms)).collect()
     }
 

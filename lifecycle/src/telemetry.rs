@@ -219,7 +219,8 @@ pub(crate) fn ending() {
 pub(crate) fn completed(report: &Report) {
     let (duration_ms, exit_code) = (ms(report.took()), report.exit_code());
     let reason = report.exit_reason().to_string();
-    if report.cuts().is_empty() {
+    let hooks = report.hooks().iter().all(|hook| hook.end == End::Finished);
+    if report.cuts().is_empty() && hooks {
         tracing::info!(
             name: "shutdown.completed",
             target: TARGET,

@@ -184,3 +184,39 @@ mod child {
         assert_eq!(ended, Ok(0), "somebody still holds the pipe");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_hook_is_why_a_report_is_not_clean() {
+    let report = |policy: lifecycle::ExitPolicy| async move {
+        let builder = Lifecycle::builder().exit_policy(policy);
+        let mut life = builder.build_local().expect("defaults");
+        life.on_close("postgres", async { Err::<(), _>("not flushed") });
+        life.handle().shutdown("test");
+        life.run().await.expect("runs")
+    };
+    let default = report(lifecycle::ExitPolicy::default()).await;
+    assert_eq!(default.exit_reason(), lifecycle::ExitReason::HookFailed);
+    assert_eq!(default.exit_code(), 0);
+    assert!(default.to_string().contains("exit code 0 (a close hook failed)"), "{default}");
+    let strict = report(lifecycle::ExitPolicy::default().hook_failed(1)).await;
+    assert_eq!(strict.exit_code(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_its_turn_is_not_what_was_cut() {
+    let mut life = Lifecycle::builder().build_local().expect("defaults");
+    life.spawn("deaf", std::future::pending::<()>());
+    let buffer = component_fn(|handle: Handle| async move { handle.draining().await });
+    life.spawn("buffer", buffer).after("deaf");
+    life.handle().shutdown("test");
+    let report = life.run().await.expect("runs");
+    let names: Vec<_> = report.cuts()[0].blockers.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!((report.cuts()[0].phase, names), (Phase::Draining, vec!["deaf"]));
+}
+
+#[test]
+fn no_grace_at_all_is_too_short_and_nothing_else() {
+    let refused = Lifecycle::builder().grace_period(Duration::ZERO).build_local();
+    let said = format!("{:?}", refused.expect_err("refused"));
+    assert!(said.contains("the grace of 0s is too short"), "{said}");
+}

@@ -336,7 +336,7 @@ async fn a_client_that_hangs_under_axum_is_bounded_by_the_deadline_and_the_repor
     let cut = report.cuts().last().unwrap();
     assert_eq!(cut.phase, Phase::Cancelling);
     assert_eq!(cut.blockers[0].name, "axum", "{report}");
-    assert!(report.to_string().contains("component axum aborted at the hard stop"), "{report}");
+    assert!(report.to_string().contains("component axum aborted: out of time"), "{report}");
     drop(wire);
 }
 

@@ -118,5 +118,5 @@ async fn under_tonic_an_endless_stream_is_bounded_by_the_deadline_and_named() {
     let cut = &report.cuts()[0].blockers;
     let names: Vec<_> = cut.iter().map(|blocker| blocker.name.as_str()).collect();
     assert!(names.contains(&"POST /grpc.health.v1.Health/Watch"), "{report}");
-    assert!(report.to_string().contains("component grpc aborted at the hard stop"), "{report}");
+    assert!(report.to_string().contains("component grpc aborted: out of time"), "{report}");
 }

@@ -97,14 +97,18 @@ impl OwnedUnixListener {
     /// Outside of a tokio runtime with IO enabled.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
+        // An error that `main` prints has to say which of the listeners it was.
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
+        };
         let inner = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
-                fs::remove_file(path)?;
-                UnixListener::bind(path)?
+                fs::remove_file(path).and_then(|()| UnixListener::bind(path))
             }
-            bound => bound?,
+            bound => bound,
         };
-        Ok(Self { inner, path: path.to_owned(), file: identity(path)? })
+        let inner = inner.map_err(named)?;
+        Ok(Self { inner, path: path.to_owned(), file: identity(path).map_err(named)? })
     }
 }
 

@@ -53,7 +53,9 @@ impl CheckedReport {
         self.check(self.report.cause() == cause, &format!("cause: {cause}"))
     }
 
-    /// Something of that name was still in flight when the time of the phase was over.
+    /// Something of that name was still in flight when the time of the phase was over. A server
+    /// or worker is not in flight itself, but what it has named is; it is named itself, at the
+    /// end of `Closing`, when it has to be dropped.
     ///
     /// # Panics
     /// When it was not.
