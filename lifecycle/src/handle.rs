@@ -14,6 +14,7 @@ use crate::blockers::{Blocker, Kind};
 use crate::error::Refused;
 use crate::health::{CheckStatus, Heart};
 use crate::in_flight::{Gate, InFlight};
+use crate::jobs::QueueJobs;
 use crate::phase::Phase;
 use crate::ready::Readiness;
 use crate::report::Cause;
@@ -224,6 +225,12 @@ impl Handle {
     #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
     pub fn record_metrics(&self) {
         self.shared.record_metrics();
+    }
+
+    /// Puts what became of a queue's jobs into the report: a worker's last word, which may be
+    /// said again and replaces the one before of the same queue.
+    pub fn report_jobs(&self, jobs: QueueJobs) {
+        self.shared.additions().jobs_of(jobs);
     }
 
     /// Puts a line into the report: what people will want to know of this shutdown. At

@@ -60,6 +60,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc(test(attr(deny(warnings))))]
 
+mod additions;
 mod blockers;
 mod budget;
 mod builder;
@@ -81,6 +82,7 @@ mod health;
 mod held;
 mod hook;
 mod in_flight;
+mod jobs;
 mod lifecycle;
 mod machine;
 #[cfg(feature = "metrics")]
@@ -126,6 +128,7 @@ pub use exit::{ExitPolicy, ExitReason};
 pub use handle::{Handle, Reached};
 pub use health::{Check, CheckKind, CheckState, CheckStatus};
 pub use in_flight::{Gate, InFlight};
+pub use jobs::QueueJobs;
 pub use lifecycle::Lifecycle;
 pub use phase::Phase;
 #[cfg(feature = "probes")]

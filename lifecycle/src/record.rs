@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::blockers::Blocker;
 use crate::budget::Budget;
 use crate::closing::EndedHook;
+use crate::jobs::QueueJobs;
 use crate::phase::Phase;
 use crate::report::{Cause, Cut, Ended, Note, PhaseTime, Told};
 use crate::running::Joined;
@@ -32,6 +33,7 @@ impl Record {
             cuts: Vec::new(),
             components: Vec::new(),
             hooks: Vec::new(),
+            jobs: Vec::new(),
             notes: Vec::new(),
         };
         Self { cause: None, told, began: false }
@@ -97,7 +99,12 @@ impl Record {
         self.told.forced_by = Some(signal);
     }
 
-    pub(crate) fn finish(&mut self, budget: Budget, took: Duration, notes: Vec<Note>) -> Told {
+    pub(crate) fn finish(
+        &mut self,
+        budget: Budget,
+        took: Duration,
+        (jobs, notes): (Vec<QueueJobs>, Vec<Note>),
+    ) -> Told {
         let mut told = self.told.clone();
         if let Some(cause) = &self.cause {
             told.cause = cause.clone();
@@ -107,6 +114,7 @@ impl Record {
         }
         told.budget = budget;
         told.took = took;
+        told.jobs = jobs;
         told.notes = notes;
         told
     }

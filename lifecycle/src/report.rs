@@ -12,6 +12,7 @@ use crate::blockers::Blocker;
 use crate::budget::Budget;
 use crate::env::show;
 use crate::exit::{ExitPolicy, ExitReason};
+use crate::jobs::QueueJobs;
 use crate::phase::Phase;
 use crate::signal::Signal;
 
@@ -166,6 +167,7 @@ pub(crate) struct Told {
     pub(crate) cuts: Vec<Cut>,
     pub(crate) components: Vec<Ended>,
     pub(crate) hooks: Vec<Ended>,
+    pub(crate) jobs: Vec<QueueJobs>,
     pub(crate) notes: Vec<Note>,
 }
 
@@ -222,6 +224,12 @@ impl Report {
     #[must_use]
     pub fn hooks(&self) -> &[Ended] {
         &self.inner.told.hooks
+    }
+
+    /// What became of jobs, by queue, as their workers have told.
+    #[must_use]
+    pub fn jobs(&self) -> &[QueueJobs] {
+        &self.inner.told.jobs
     }
 
     /// What else happened on the way.
@@ -313,6 +321,7 @@ impl fmt::Display for Report {
                 (ended.at, format!("  {what} {} {} (ran {took:.3} s)", ended.name, ended.end))
             }));
         }
+        lines.extend(told.jobs.iter().map(|jobs| (told.took, format!("  {jobs}"))));
         lines.sort_by_key(|(at, _)| *at);
         for (at, text) in lines {
             writeln!(f, "  {:>+8.3} s  {text}", at.as_secs_f64())?;
@@ -394,6 +403,7 @@ mod tests {
                 at: Duration::from_millis(5_100),
                 took: Duration::from_millis(12),
             }],
+            jobs: vec![QueueJobs::new("orders")],
             notes: vec![Note {
                 at: Duration::from_secs(1),
                 text: "listener closed, 2 swept".into(),
@@ -412,7 +422,8 @@ mod tests {
              \x20   +1.000 s    listener closed, 2 swept\n\
              \x20   +4.800 s    cut at the end of draining: 1 left\n\
              \x20   +4.800 s      request GET /work (4.9s)\n\
-             \x20   +5.100 s    hook postgres finished (ran 0.012 s)\n"
+             \x20   +5.100 s    hook postgres finished (ran 0.012 s)\n\
+             \x20   +5.104 s    jobs of orders: 0 finished\n"
         );
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::additions::Additions;
 use crate::blockers::Kind;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -26,7 +27,7 @@ use crate::phase::Phase;
 use crate::quiet::Quiet;
 use crate::readiness::ReadinessPolicy;
 use crate::ready::Readiness;
-use crate::report::{Cause, Note};
+use crate::report::Cause;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::view::View;
 
@@ -62,7 +63,7 @@ pub(crate) struct Shared {
     held: Held,
     /// Why the shutdown has begun, once it has.
     cause: Mutex<Option<Cause>>,
-    notes: Mutex<Vec<Note>>,
+    additions: Additions,
     readiness: ReadinessPolicy,
     /// Readiness as the coordinator has last announced it.
     ready: watch::Sender<bool>,
@@ -106,7 +107,7 @@ impl Shared {
             drained_by_post: AtomicBool::new(false),
             held: Held::default(),
             cause: Mutex::new(None),
-            notes: Mutex::new(Vec::new()),
+            additions: Additions::default(),
             readiness,
             ready: watch::Sender::new(false),
             #[cfg(all(feature = "metrics", feature = "probes"))]
@@ -368,14 +369,11 @@ impl Shared {
     }
 
     pub(crate) fn note(&self, text: String) {
-        let mut notes = locked(&self.notes);
-        if notes.len() < NOTES_MOST {
-            notes.push(Note { at: self.since_cause(), text });
-        }
+        self.additions.note(self.since_cause(), text);
     }
 
-    pub(crate) fn notes(&self) -> Vec<Note> {
-        locked(&self.notes).clone()
+    pub(crate) fn additions(&self) -> &Additions {
+        &self.additions
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -387,6 +385,3 @@ impl Shared {
 pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// A report is for people: beyond this many notes nobody reads.
-const NOTES_MOST: usize = 100;

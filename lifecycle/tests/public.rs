@@ -43,6 +43,13 @@ fn public_types_are_send_sync_and_debug() {
     shared::<Signal>();
     shared::<Stage>();
     shared::<StartError>();
+    shared::<lifecycle::CheckKind>();
+    shared::<lifecycle::CheckState>();
+    shared::<lifecycle::CheckStatus>();
+    shared::<lifecycle::QueueJobs>();
+    shared::<lifecycle::Readiness>();
+    #[cfg(feature = "probes")]
+    shared::<lifecycle::Probes>();
     #[cfg(feature = "process")]
     shared::<lifecycle::ChildProcess>();
     #[cfg(feature = "process")]
@@ -58,6 +65,17 @@ fn public_types_are_send_sync_and_debug() {
     // It holds the futures of hooks, which need not be `Sync`.
     fn sent<T: Send + Debug>() {}
     sent::<Lifecycle>();
+    sent::<lifecycle::Check>();
+    #[cfg(feature = "probes")]
+    sent::<lifecycle::ProbeFuture>();
+    #[cfg(feature = "test-kit")]
+    sent::<lifecycle::test_kit::TestKit>();
+    #[cfg(feature = "test-kit")]
+    shared::<lifecycle::test_kit::Script>();
+    #[cfg(feature = "test-kit")]
+    shared::<lifecycle::test_kit::PhaseLog>();
+    #[cfg(feature = "test-kit")]
+    shared::<lifecycle::test_kit::CheckedReport>();
     sent::<lifecycle::Spawned<'_>>();
     sent::<lifecycle::ComponentFn<fn()>>();
 }

@@ -147,7 +147,7 @@ impl Coordinator {
         let told = self.record.finish(
             self.machine.budget(),
             self.shared.since_cause(),
-            self.shared.notes(),
+            (self.shared.additions().jobs(), self.shared.additions().notes()),
         );
         let report = Report::new(told, &self.policy);
         crate::telemetry::completed(&report);

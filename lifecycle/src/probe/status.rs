@@ -63,7 +63,7 @@ fn status(handle: &Handle) -> Value {
         "in_flight": shared.gates().in_flight(),
         "blockers": blockers.collect::<Vec<_>>(),
         "checks": checks.collect::<Vec<_>>(),
-        "notes": shared.notes().iter().map(|note| note.text.clone()).collect::<Vec<_>>(),
+        "notes": shared.additions().notes().iter().map(|note| note.text.clone()).collect::<Vec<_>>(),
     })
 }
 

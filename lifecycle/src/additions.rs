@@ -1,0 +1,42 @@
+//! What others put into the report: notes, and what became of jobs.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::jobs::QueueJobs;
+use crate::report::Note;
+use crate::shared::locked;
+
+#[derive(Debug, Default)]
+pub(crate) struct Additions {
+    jobs: Mutex<Vec<QueueJobs>>,
+    notes: Mutex<Vec<Note>>,
+}
+
+impl Additions {
+    /// `at` is since the cause.
+    pub(crate) fn note(&self, at: Duration, text: String) {
+        let mut notes = locked(&self.notes);
+        if notes.len() < NOTES_MOST {
+            notes.push(Note { at, text });
+        }
+    }
+
+    /// Keeps the last word about each queue.
+    pub(crate) fn jobs_of(&self, of: QueueJobs) {
+        let mut jobs = locked(&self.jobs);
+        jobs.retain(|other| other.queue != of.queue);
+        jobs.push(of);
+    }
+
+    pub(crate) fn jobs(&self) -> Vec<QueueJobs> {
+        locked(&self.jobs).clone()
+    }
+
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        locked(&self.notes).clone()
+    }
+}
+
+/// A report is for people: beyond this many notes nobody reads.
+const NOTES_MOST: usize = 100;
