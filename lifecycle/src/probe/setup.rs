@@ -17,7 +17,7 @@ impl Lifecycle {
     ///
     /// Which exporter and recorder there are is the program's business: none is installed here.
     /// `render` is called at each scrape, after the gauges were written
-    /// ([`Handle::record_metrics`]). It runs on the control thread, so that a blocked
+    /// ([`Handle::record_metrics`](crate::Handle::record_metrics)). It runs on the control thread, so that a blocked
     /// application runtime does not blind it: it must not wait for that runtime, and signals
     /// wait for it. When called again, the last `render` counts.
     ///
