@@ -170,9 +170,9 @@ impl Query {
 
 /// A path's segment without its percent signs.
 fn decoded(segment: &str) -> Result<String, Refusal> {
-    // As one key of a query it is decoded by the same rules, but for the plus sign.
-    let plus = segment.replace('+', "%2B");
-    let pair = form_urlencoded::parse(plus.as_bytes()).next();
+    // As one key of a query it is decoded by the same rules, but for what is plain in a path.
+    let plain = segment.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+    let pair = form_urlencoded::parse(plain.as_bytes()).next();
     match pair {
         Some((name, value)) if value.is_empty() && !name.is_empty() => Ok(name.into_owned()),
         _ => Err(Refusal::BadRequest("the check's name is not understood".to_owned())),
@@ -214,6 +214,7 @@ mod tests {
         }
         assert_eq!(ask("/readyz/db"), probe(Probe::Ready, Some("db"), plain()));
         assert_eq!(ask("/readyz/a%20b+c"), probe(Probe::Ready, Some("a b+c"), plain()));
+        assert_eq!(ask("/readyz/db&x=1"), probe(Probe::Ready, Some("db&x=1"), plain()));
         let verbose = List { verbose: true, ..plain() };
         assert_eq!(ask("/readyz?verbose"), probe(Probe::Ready, None, verbose.clone()));
         assert_eq!(ask("/readyz?verbose=true"), probe(Probe::Ready, None, verbose));
@@ -255,7 +256,7 @@ mod tests {
         assert_eq!(ask("/"), Err(Refusal::NotFound));
         assert_eq!(ask("/readyzz"), Err(Refusal::NotFound));
         assert_eq!(
-            ask("/livez/%20=x"),
+            ask("/livez//"),
             Err(Refusal::BadRequest("the check's name is not understood".into()))
         );
         for (path, allow) in [("/livez", "GET, HEAD"), ("/drainz", "GET, HEAD, POST")] {
