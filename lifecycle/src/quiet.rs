@@ -17,7 +17,7 @@ impl Quiet {
     /// When it may end if no connection comes after the last one, which came at that time
     /// (`None`: none since the cause).
     pub(crate) fn ends_at(self, last: Option<Duration>) -> Duration {
-        (last.unwrap_or_default() + self.window).max(self.least)
+        last.unwrap_or_default().saturating_add(self.window).max(self.least)
     }
 }
 

@@ -146,6 +146,26 @@ async fn durations_without_end_are_bounded_by_the_grace_elsewhere() {
     assert_eq!(report.exit_code(), 3);
 }
 
+/// As someone writes it who wants no such limit.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_time_without_end_leaves_the_lame_duck_its_own_time() {
+    for connections in [0, 1] {
+        let quiet = builder().adaptive_lame_duck(Duration::ZERO, Duration::MAX);
+        let life = quiet.build_local().expect("30 s are enough");
+        let handle = life.handle();
+        handle.listening();
+        handle.shutdown("test");
+        let began = Instant::now();
+        let run = tokio::spawn(life.run());
+        for _ in 0..connections {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            handle.saw_connection();
+        }
+        let report = run.await.expect("no panic").expect("runs");
+        assert_eq!((report.exit_code(), began.elapsed()), (0, Duration::from_secs(5)));
+    }
+}
+
 /// Names and reasons are for people: any text is taken, and none breaks a line of the report.
 #[tokio::test(start_paused = true)]
 async fn names_of_any_kind_are_taken() {

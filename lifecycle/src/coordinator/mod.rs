@@ -310,7 +310,8 @@ impl Coordinator {
     fn quiet_at(&self) -> Option<Instant> {
         let lame_duck = self.machine.phase() == Phase::LameDuck;
         let cause_at = self.shared.timeline().filter(|_| lame_duck)?.cause_at;
-        self.shared.quiet_at().map(|at| cause_at + at)
+        // A window without end never does.
+        self.shared.quiet_at().and_then(|at| cause_at.checked_add(at))
     }
 
     fn look_at_hearts(&mut self) {
