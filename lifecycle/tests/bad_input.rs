@@ -166,6 +166,21 @@ async fn a_quiet_time_without_end_leaves_the_lame_duck_its_own_time() {
     }
 }
 
+/// As above: one look at the start, or one that may take its time.
+#[tokio::test(start_paused = true)]
+async fn a_check_without_end_to_its_interval_or_timeout_is_run_all_the_same() {
+    let check = || lifecycle::Check::readiness("db", || async {});
+    for check in [check().interval(Duration::MAX), check().timeout(Duration::MAX)] {
+        let mut life = builder().build_local().expect("30 s are enough");
+        life.check(check);
+        let (handle, mut readiness) = (life.handle(), life.handle().readiness());
+        let run = tokio::spawn(life.run());
+        assert_eq!(timeout(LIMIT, readiness.changed()).await.expect("ready"), Some(true));
+        handle.shutdown("test");
+        assert_eq!(run.await.expect("no panic").expect("runs").exit_code(), 0);
+    }
+}
+
 /// Names and reasons are for people: any text is taken, and none breaks a line of the report.
 #[tokio::test(start_paused = true)]
 async fn names_of_any_kind_are_taken() {

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::board::{CheckKind, Entry, Found, Thresholds};
+use crate::budget::PERIOD_MOST;
 use crate::component::{BoxFuture, Component, Outcome, Role, maker};
 use crate::error::BoxError;
 use crate::handle::Handle;
@@ -128,15 +129,16 @@ impl Check {
         }
     }
 
-    /// From the start of one run to the next. Default 10 s: Kubernetes' `periodSeconds`.
+    /// From the start of one run to the next, 10 ms at least and a year at most. Default 10 s:
+    /// Kubernetes' `periodSeconds`.
     pub fn interval(self, interval: Duration) -> Self {
-        Self { interval: interval.max(INTERVAL_LEAST), ..self }
+        Self { interval: interval.clamp(INTERVAL_LEAST, PERIOD_MOST), ..self }
     }
 
     /// How long a run may take; longer is a failure. Default 1 s: Kubernetes'
     /// `timeoutSeconds`.
     pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
+        Self { timeout: timeout.min(PERIOD_MOST), ..self }
     }
 
     /// How many failures in a row make it fail (at least one; the first run decides alone).
