@@ -19,8 +19,11 @@ pub(crate) struct Heart {
     name: String,
     limit: Duration,
     beat_ms: AtomicU64,
-    /// Its owner has ended, or has not begun: it cannot stall.
-    resting: AtomicBool,
+    /// It has beaten: before, it cannot stall.
+    begun: AtomicBool,
+    /// Its owner has ended: it cannot stall either, nor does a beat change that, since a handle
+    /// may outlive the component that it was given to.
+    ended: AtomicBool,
     /// What was said of it last, so that it is said once.
     stalled: AtomicBool,
 }
@@ -39,7 +42,8 @@ impl Heart {
             name,
             limit,
             beat_ms: AtomicU64::new(0),
-            resting: AtomicBool::new(true),
+            begun: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
         }
     }
@@ -55,27 +59,26 @@ impl Heart {
     pub(crate) fn beat(&self, now_ms: u64) {
         // Ordering: Relaxed, a time that publishes nothing; and so is what follows.
         self.beat_ms.store(now_ms, Ordering::Relaxed);
-        if self.resting.load(Ordering::Relaxed) {
+        if !self.begun.load(Ordering::Relaxed) {
             // Ordering: Relaxed, as above.
-            self.resting.store(false, Ordering::Relaxed);
+            self.begun.store(true, Ordering::Relaxed);
         }
     }
 
     /// Its owner has ended.
     pub(crate) fn rest(&self) {
         // Ordering: Relaxed, as in `beat`.
-        self.resting.store(true, Ordering::Relaxed);
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     /// For how long it has not moved.
     pub(crate) fn silent_for(&self, now_ms: u64) -> Duration {
-        // Ordering: Relaxed, as in `beat`.
-        let (resting, beat_ms) =
-            (self.resting.load(Ordering::Relaxed), self.beat_ms.load(Ordering::Relaxed));
-        if resting {
+        // Ordering: Relaxed, as in `beat`; and so is what follows.
+        if !self.begun.load(Ordering::Relaxed) || self.ended.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
-        Duration::from_millis(now_ms.saturating_sub(beat_ms))
+        // Ordering: Relaxed, as above.
+        Duration::from_millis(now_ms.saturating_sub(self.beat_ms.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn is_stalled(&self, now_ms: u64) -> bool {
@@ -143,5 +146,7 @@ mod tests {
         assert_eq!(heart.pulse(1_510), Some(Pulse::Recovered));
         heart.rest();
         assert!(!heart.is_stalled(9_000), "its owner has ended");
+        heart.beat(9_000);
+        assert!(!heart.is_stalled(19_000), "a handle that outlives it wakes no dead");
     }
 }
