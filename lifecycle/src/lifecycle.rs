@@ -191,7 +191,8 @@ impl Lifecycle {
     /// recovers. Not in a shutdown, whose deadline sees to what is stuck.
     ///
     /// Wakes an idle process four times in a limit on its runtime, and twice on the control
-    /// thread. A limit below a second is at the mercy of a busy machine.
+    /// thread. A limit below a second is at the mercy of a busy machine; below 10 ms it is taken
+    /// as 10 ms.
     pub fn watchdog(&mut self, limit: Duration) -> &mut Self {
         self.watch_runtime(WATCHDOG, "runtime", limit);
         self

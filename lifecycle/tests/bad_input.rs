@@ -166,6 +166,28 @@ async fn a_quiet_time_without_end_leaves_the_lame_duck_its_own_time() {
     }
 }
 
+/// As above.
+#[tokio::test(start_paused = true)]
+async fn a_heart_may_have_a_limit_without_end_or_none() {
+    for limit in [Duration::MAX, Duration::from_secs(u64::MAX / 2), Duration::ZERO] {
+        let mut life = builder().build_local().expect("30 s are enough");
+        life.watchdog(limit);
+        life.spawn(
+            "it",
+            lifecycle::component_fn(|handle: Handle| async move {
+                handle.draining().await;
+            }),
+        )
+        .heartbeat(limit);
+        let handle = life.handle();
+        let run = tokio::spawn(life.run());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        handle.shutdown("test");
+        let report = timeout(LIMIT, run).await.expect("ends").expect("no panic");
+        assert_eq!(report.expect("runs").exit_code(), 0, "{limit:?}");
+    }
+}
+
 /// As above: one look at the start, or one that may take its time.
 #[tokio::test(start_paused = true)]
 async fn a_check_without_end_to_its_interval_or_timeout_is_run_all_the_same() {

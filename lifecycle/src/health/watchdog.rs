@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::PERIOD_MOST;
 use crate::component::Component;
 use crate::error::BoxError;
 use crate::handle::Handle;
@@ -40,7 +41,7 @@ impl Heart {
     pub(crate) fn new(name: String, limit: Duration) -> Self {
         Self {
             name,
-            limit,
+            limit: limit.clamp(LIMIT_LEAST, PERIOD_MOST),
             beat_ms: AtomicU64::new(0),
             begun: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -128,6 +129,9 @@ impl Component for Heartbeat {
         Ok(())
     }
 }
+
+/// The steps of a coarse clock; what beats for less would be a spin.
+const LIMIT_LEAST: Duration = Duration::from_millis(10);
 
 #[cfg(all(test, not(lifecycle_loom)))]
 mod tests {
