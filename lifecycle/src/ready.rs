@@ -44,8 +44,8 @@ impl Readiness {
         *self.told.borrow()
     }
 
-    /// Resolves when readiness has changed, with what it has become; `None` once nobody is
-    /// left who could change it. One that flaps faster than it is asked for is told as it
+    /// Resolves when readiness has changed, with what it has become; `None` once it
+    /// changes no more, just before the report. One that flaps faster than it is asked for is told as it
     /// stands, so the same value may come twice.
     ///
     /// The first call tells what has changed since the view was made; a clone has seen what

@@ -65,8 +65,9 @@ pub(crate) struct Shared {
     cause: Mutex<Option<Cause>>,
     additions: Additions,
     readiness: ReadinessPolicy,
-    /// Readiness as the coordinator has last announced it.
-    ready: watch::Sender<bool>,
+    /// Readiness as the coordinator has last announced it, and its way to do so until its end.
+    told_ready: watch::Receiver<bool>,
+    ready: Mutex<Option<watch::Sender<bool>>>,
     #[cfg(all(feature = "metrics", feature = "probes"))]
     exporter: Mutex<Option<Exporter>>,
     quiet: Option<Quiet>,
@@ -86,6 +87,7 @@ impl Shared {
         let view = Arc::new(View::new());
         let gates = Gates::new(clock);
         let work = gates.add(Kind::Work, &view);
+        let (ready, told_ready) = watch::channel(false);
         Self {
             view,
             timeline: Mutex::new(None),
@@ -109,7 +111,8 @@ impl Shared {
             cause: Mutex::new(None),
             additions: Additions::default(),
             readiness,
-            ready: watch::Sender::new(false),
+            told_ready,
+            ready: Mutex::new(Some(ready)),
             #[cfg(all(feature = "metrics", feature = "probes"))]
             exporter: Mutex::new(None),
             quiet,
@@ -217,11 +220,21 @@ impl Shared {
 
     /// Readiness as it is announced to those who follow it.
     pub(crate) fn announced_readiness(&self) -> Readiness {
-        Readiness::new(self.ready.subscribe())
+        let mut told = self.told_ready.clone();
+        // The clone has seen nothing yet; what is so already is no change.
+        told.mark_unchanged();
+        Readiness::new(told)
     }
 
     pub(crate) fn announce_readiness(&self, ready: bool) {
-        self.ready.send_replace(ready);
+        if let Some(announced) = &*locked(&self.ready) {
+            announced.send_replace(ready);
+        }
+    }
+
+    /// Tells those who follow readiness that it changes no more.
+    pub(crate) fn end_readiness(&self) {
+        locked(&self.ready).take();
     }
 
     /// Writes the gauges as they are now, where there are any.

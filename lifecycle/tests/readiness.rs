@@ -65,6 +65,21 @@ async fn readiness_is_told_to_fall_when_its_policy_says_so() {
     kit.report().await.is_clean();
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_follows_readiness_to_its_end_is_told_that_it_has_come() {
+    let builder = Lifecycle::builder().grace_period(secs(30)).readiness(ReadinessPolicy::Never);
+    let mut kit = TestKit::new(builder);
+    kit.life().spawn("it", Script::server());
+    let (handle, mut readiness) = (kit.handle(), kit.handle().readiness());
+    kit.start().await;
+    assert_eq!(next(&mut readiness).await, Some(true));
+    kit.signal(Signal::Terminate);
+    kit.report().await.is_clean();
+    assert_eq!(next(&mut readiness).await, None, "though a handle lives on");
+    let mut late = handle.readiness();
+    assert_eq!((late.is_ready(), next(&mut late).await), (true, None));
+}
+
 /// Cancels: Readiness::changed
 #[tokio::test(start_paused = true)]
 async fn a_change_that_was_not_told_is_told_by_the_next_call() {

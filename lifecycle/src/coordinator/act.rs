@@ -152,6 +152,7 @@ impl Coordinator {
         let report = Report::new(told, &self.policy);
         crate::telemetry::completed(&report);
         self.manager.end(&report);
+        self.shared.end_readiness();
         if let Some(waiting) = self.report.take() {
             // Nobody waiting is not an error: `run` may have been dropped.
             drop(waiting.send(report.clone()));
