@@ -51,7 +51,9 @@ pub(crate) fn probe(probe: Probe, items: &[Item], list: &List) -> Answer {
 
 /// One check of a probe.
 pub(crate) fn check(probe: Probe, items: &[Item], name: &str, list: &List) -> Answer {
-    let Some(item) = items.iter().find(|item| item.name == name) else {
+    // Of two of one name the one that fails, as the whole probe has it.
+    let of_name = items.iter().filter(|item| item.name == name);
+    let Some(item) = of_name.min_by_key(|item| item.met) else {
         let names: Vec<_> = items.iter().map(|item| item.name.as_str()).collect();
         let known = if names.is_empty() { "it has none".to_owned() } else { names.join(", ") };
         let path = probe.name();
@@ -144,6 +146,9 @@ mod tests {
         let list = List::default();
         assert_eq!(check(Probe::Ready, &items(), "shutdown", &list), Answer::text(200, "ok"));
         assert_eq!(check(Probe::Ready, &items(), "db", &list).status, 503);
+        let mut twice = items();
+        twice.insert(0, Item { met: true, ..twice[1].clone() });
+        assert_eq!(check(Probe::Ready, &twice, "db", &list).status, 503, "one of two of its name");
         let none = check(Probe::Ready, &items(), "dc", &list);
         assert_eq!(none, Answer::text(404, "no check \"dc\" in /readyz: shutdown, db, cache\n"));
     }
