@@ -22,7 +22,8 @@ use crate::shared::Shared;
 
 /// Something to look at now and then, as whether the database answers.
 ///
-/// It runs in the background from [`run`](crate::Lifecycle::run) on, never twice at a time,
+/// It runs in the background from [`run`](crate::Lifecycle::run) on, never twice at a time (but
+/// for what it has handed to `spawn_blocking`, which a timeout cannot stop),
 /// at once and then at its interval; many are spread over it. It goes on in the drain and
 /// ends before the close hooks.
 ///
@@ -244,7 +245,10 @@ impl Component for Checks {
             let (shared, handle) = (Arc::clone(&self.shared), handle.clone());
             loops.spawn(check.repeat(position, share, shared, handle));
         }
-        while loops.join_next().await.is_some() {}
+        while let Some(ended) = loops.join_next().await {
+            // A loop that has died would show its check's last state for ever.
+            ended?;
+        }
         Ok(())
     }
 
