@@ -11,9 +11,10 @@ struct Readme;
 
 use std::env;
 use std::error::Error;
-use std::io::{IsTerminal, stdout};
+use std::io::{self, IsTerminal, stdout};
 
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 /// Logs to stdout: JSON unless that is a terminal or `LIFECYCLE_LOG=text`.
@@ -47,6 +48,18 @@ pub async fn listen() -> Result<TcpListener, Box<dyn Error>> {
     let listener = bound.map_err(|error| format!("cannot listen on {host}:{port}: {error}"))?;
     tracing::info!(addr = %listener.local_addr()?, "listening");
     Ok(listener)
+}
+
+/// A runtime on all threads, or on one if that variable says `current_thread`.
+///
+/// # Errors
+/// When the operating system refuses it.
+pub fn runtime(variable: &str) -> io::Result<Runtime> {
+    let mut builder = match env::var(variable).as_deref() {
+        Ok("current_thread") => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 /// Prints `ready` on a line of its own: signals are caught and the listener is in place.

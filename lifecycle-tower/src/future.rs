@@ -109,7 +109,7 @@ fn look_at<B: Body>(
         (None, None) => return None,
     };
     if phase.is_shutting_down() {
-        outcome::answered(phase);
+        outcome::answered(|| phase);
         let status = response.status();
         asked.close(phase, status, response.headers_mut());
     }

@@ -18,14 +18,16 @@ pub(crate) fn unavailable(message: &'static str) -> HeaderMap {
 
 /// Whether that is the head of a gRPC request or response.
 pub(crate) fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
-    version == Version::HTTP_2
-        && headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-            let value = value.as_bytes();
-            // `application/grpc-web` is another protocol.
-            value.len() >= GRPC.len()
-                && value[..GRPC.len()].eq_ignore_ascii_case(GRPC.as_bytes())
-                && matches!(value.get(GRPC.len()), None | Some(b'+' | b';'))
-        })
+    let kind = headers.get(header::CONTENT_TYPE).filter(|_| version == Version::HTTP_2);
+    // `application/grpc-web` is another protocol.
+    kind.is_some_and(|kind| matches!(after_name(kind), Some(None | Some(b'+' | b';'))))
+}
+
+/// The byte behind gRPC's name in a content type that begins with it, if there is one.
+pub(crate) fn after_name(kind: &HeaderValue) -> Option<Option<u8>> {
+    let kind = kind.as_bytes();
+    let name = kind.get(..GRPC.len())?;
+    name.eq_ignore_ascii_case(GRPC.as_bytes()).then(|| kind.get(GRPC.len()).copied())
 }
 
 /// The content type of gRPC, to which a suffix may name the codec.

@@ -4,10 +4,10 @@
 
 use lifecycle::Phase;
 
-/// An answer's head was given, in that phase.
+/// An answer's head was given, in that phase, which is asked for only where it is counted.
 #[inline]
-pub(crate) fn answered(phase: Phase) {
-    if cfg!(feature = "metrics") && phase.is_shutting_down() {
+pub(crate) fn answered(phase: impl FnOnce() -> Phase) {
+    if cfg!(feature = "metrics") && phase().is_shutting_down() {
         count("answered");
     }
 }

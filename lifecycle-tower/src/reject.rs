@@ -226,9 +226,7 @@ impl<B> fmt::Debug for Discard<B> {
 /// gRPC's own content type, with or without a codec (`application/grpc+proto`), and gRPC-Web's,
 /// whose clients take a status in the head as well.
 fn is_grpc(kind: &HeaderValue) -> bool {
-    let kind = kind.as_bytes();
-    kind.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
-        && matches!(kind.get(GRPC.len()), None | Some(b'+' | b';' | b'-' | b' '))
+    matches!(grpc::after_name(kind), Some(None | Some(b'+' | b';' | b'-' | b' ')))
 }
 
 /// `Retry-After` knows whole seconds; fewer than asked for would be too soon.
@@ -240,7 +238,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 const DISCARD_BYTES: u64 = 256 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 const PROBES: [&str; 6] = ["/livez", "/readyz", "/startupz", "/healthz", "/drainz", "/statusz"];
-const GRPC: &[u8] = b"application/grpc";
 
 #[cfg(test)]
 mod tests {

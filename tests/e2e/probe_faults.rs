@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::probed::{LIMIT, ask, raw, start_ready, stops_clean, subject, terminate, try_ask};
+use crate::probed::{
+    LIMIT, ask, ends_clean, raw, start_ready, stops_clean, subject, terminate, try_ask,
+};
 
 const READYZ: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
@@ -63,7 +65,7 @@ async fn a_crowd_that_neither_sends_nor_reads_does_not_keep_the_platform_out() {
         }
     }
     let began = terminate(&process);
-    stops_clean(process).await;
+    ends_clean(process).await;
     let took = began.elapsed();
     assert!(took < Duration::from_millis(1_700), "the crowd delays the exit: {took:?}");
     drop(crowd);
@@ -82,7 +84,7 @@ async fn those_who_wait_for_the_drain_and_read_nothing_do_not_hold_the_exit() {
         held.push(stream);
     }
     let began = terminate(&process);
-    stops_clean(process).await;
+    ends_clean(process).await;
     let took = began.elapsed();
     assert!(took < Duration::from_millis(1_700), "they delay the exit: {took:?}");
 }

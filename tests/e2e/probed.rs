@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lifecycle_drill::{Line, Process, ReadyWhen, Setting, Signal, Subject, Wire};
+use lifecycle_drill::{Line, Process, Setting, Signal, Subject, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -13,13 +13,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
 /// Grace 6 s, lame duck 1 s.
 pub(crate) fn subject() -> Subject {
-    Subject::new(tests::example("probed"))
-        .port_env("PORT")
-        .host_env("HOST")
-        .probe_addr_env("LIFECYCLE_PROBE_ADDR")
-        .env("LIFECYCLE_GRACE_PERIOD", "6s")
-        .env("LIFECYCLE_LAME_DUCK", "1s")
-        .ready_when(ReadyWhen::Line("ready".into()))
+    tests::told(Subject::new(tests::example("probed")))
 }
 
 /// With these variables, started, and its checks run once.
@@ -121,10 +115,15 @@ pub(crate) async fn logs(process: &Process, name: &str, part: &str) -> String {
 }
 
 /// Ends a process with SIGTERM, cleanly.
-pub(crate) async fn stops_clean(mut process: Process) -> String {
+pub(crate) async fn stops_clean(process: Process) -> String {
     if process.exit().is_none() {
         let _sent = process.signal(Signal::Term);
     }
+    ends_clean(process).await
+}
+
+/// As `stops_clean`, of one that was told before: told twice, it may leave by the second.
+pub(crate) async fn ends_clean(mut process: Process) -> String {
     let exit = process.wait(Duration::from_secs(7)).await.expect("ends in time");
     assert_eq!(exit.ended, lifecycle_drill::Ended::Code(0), "{}", process.tail());
     process.tail()

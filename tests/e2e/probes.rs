@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::probed::{
-    LIMIT, ask, becomes, event, hold, logs, post, raw, start, start_ready, stops_clean, terminate,
-    try_ask,
+    LIMIT, ask, becomes, ends_clean, event, hold, logs, post, raw, start, start_ready, stops_clean,
+    terminate, try_ask,
 };
 
 fn ms(ms: u64) -> Duration {
@@ -196,8 +196,8 @@ async fn an_adaptive_lame_duck_ends_when_nobody_comes_any_more() {
     assert!(alone >= ms(690) && alone < ms(1_100), "the least time: {alone:?}");
     let after = closed(&visited) - last;
     assert!(after >= ms(480) && after < ms(900), "a window after the last: {after:?}");
-    stops_clean(left_alone).await;
-    stops_clean(visited).await;
+    ends_clean(left_alone).await;
+    ends_clean(visited).await;
 }
 
 #[tokio::test]
@@ -289,7 +289,7 @@ async fn a_failing_check_says_why_in_the_log_and_nowhere_in_public() {
     becomes(&process, "/livez", 503).await;
     terminate(&process);
     becomes(&process, "/livez", 200).await;
-    stops_clean(process).await;
+    ends_clean(process).await;
 }
 
 /// SIGTERM while a check blocks a thread of the runtime.
@@ -343,5 +343,5 @@ async fn probes_are_served_on_the_main_port_as_well() {
     terminate(&process);
     becomes(&process, "/readyz", 503).await;
     assert_eq!(try_ask(process.address(), "/readyz").await.map(|(status, _)| status), Some(503));
-    stops_clean(process).await;
+    ends_clean(process).await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lifecycle_drill::{Protocol, ReadyWhen, Routes, Stream, Subject, Verdict, by_name, scenarios};
+use lifecycle_drill::{Protocol, Routes, Stream, Subject, Verdict, by_name, scenarios};
 
 /// The example `target`, as the drill sees it: a command with an address and routes.
 pub(crate) fn target() -> Subject {
@@ -11,14 +11,8 @@ pub(crate) fn target() -> Subject {
 
 /// A command that becomes the example `target`, told what the target has to be told.
 pub(crate) fn configured(subject: Subject) -> Subject {
-    subject
-        .port_env("PORT")
-        .host_env("HOST")
-        .probe_addr_env("LIFECYCLE_PROBE_ADDR")
-        .env("LIFECYCLE_GRACE_PERIOD", "6s")
-        .env("LIFECYCLE_LAME_DUCK", "1s")
+    tests::told(subject)
         .single_thread_env("TARGET_RUNTIME", "current_thread")
-        .ready_when(ReadyWhen::Line("ready".into()))
         .protocol(Protocol::Http1AndH2c)
         .grace(Duration::from_secs(6))
         .lame_duck(Duration::from_secs(1))

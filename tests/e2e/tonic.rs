@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use lifecycle_drill::{
-    Ended, Process, Protocol, ReadyWhen, Routes, Scenario, Setting, Signal, Subject, Theme,
-    scenarios,
+    Ended, Process, Protocol, Routes, Scenario, Setting, Signal, Subject, Theme, scenarios,
 };
 use tests::grpc::{Client, number};
 use tokio::task::JoinSet;
@@ -35,13 +34,7 @@ const EVENTS: &str = "gRPC has its own streams: see `cross` and below";
 const FAULT: &str = "what a handler does to its thread is the same under any router: see `target`";
 
 fn subject() -> Subject {
-    Subject::new(tests::example("03_tonic"))
-        .port_env("PORT")
-        .host_env("HOST")
-        .probe_addr_env("LIFECYCLE_PROBE_ADDR")
-        .env("LIFECYCLE_GRACE_PERIOD", "6s")
-        .env("LIFECYCLE_LAME_DUCK", "1s")
-        .ready_when(ReadyWhen::Line("ready".into()))
+    tests::told(Subject::new(tests::example("03_tonic")))
         .protocol(Protocol::Http1AndH2c)
         .grace(Duration::from_secs(6))
         .lame_duck(Duration::from_secs(1))

@@ -6,6 +6,8 @@ pub mod grpc;
 
 use std::path::PathBuf;
 
+use lifecycle_drill::{ReadyWhen, Subject};
+
 /// The path of an example's binary, built by the same profile as this test.
 ///
 /// # Panics
@@ -23,4 +25,15 @@ pub fn example(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A command told what every example has to be told: its addresses, grace 6 s, lame duck 1 s.
+pub fn told(subject: Subject) -> Subject {
+    subject
+        .port_env("PORT")
+        .host_env("HOST")
+        .probe_addr_env("LIFECYCLE_PROBE_ADDR")
+        .env("LIFECYCLE_GRACE_PERIOD", "6s")
+        .env("LIFECYCLE_LAME_DUCK", "1s")
+        .ready_when(ReadyWhen::Line("ready".into()))
 }

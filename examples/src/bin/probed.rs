@@ -46,11 +46,7 @@ struct Ms {
 }
 
 fn main() -> Result<Report, Box<dyn Error>> {
-    let mut runtime = match std::env::var("PROBED_RUNTIME").as_deref() {
-        Ok("current_thread") => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    runtime.enable_all().build()?.block_on(run())
+    examples::runtime("PROBED_RUNTIME")?.block_on(run())
 }
 
 async fn run() -> Result<Report, Box<dyn Error>> {

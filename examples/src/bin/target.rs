@@ -9,11 +9,7 @@ use std::error::Error;
 use lifecycle::{Lifecycle, Report};
 
 fn main() -> Result<Report, Box<dyn Error>> {
-    let mut runtime = match std::env::var("TARGET_RUNTIME").as_deref() {
-        Ok("current_thread") => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    runtime.enable_all().build()?.block_on(run())
+    examples::runtime("TARGET_RUNTIME")?.block_on(run())
 }
 
 async fn run() -> Result<Report, Box<dyn Error>> {

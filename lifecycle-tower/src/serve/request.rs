@@ -151,7 +151,7 @@ where
             Ok(response) => response.into_parts(),
             Err(error) => return Poll::Ready(Err(error)),
         };
-        outcome::answered(this.common.handle.phase());
+        outcome::answered(|| this.common.handle.phase());
         if this.common.tells_to_leave(*this.old_at) {
             this.asked.leave(head.status, &mut head.headers);
         }

@@ -136,11 +136,12 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 async fn connection(stream: tokio::net::TcpStream, common: Common, waiter: Arc<Waiter>) {
     let Common { probes, mut stop, .. } = common;
     let service = service_fn(|request| {
-        let waits = Probes::waits(&request);
+        let asked = Probes::asked(&request);
+        let waits = asked.waits();
         if waits {
             waiter.begin();
         }
-        let answer = probes.answer(&request);
+        let answer = probes.respond(asked);
         async move {
             let mut response = answer.await?;
             if waits {

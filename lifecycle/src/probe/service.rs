@@ -59,30 +59,36 @@ pub struct ProbeFuture {
     inner: Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>,
 }
 
+/// What a request asks for, or why it is refused.
+pub(crate) struct Asked(Result<Ask, Refusal>);
+
 impl Probes {
     pub(crate) fn new(handle: Handle) -> Self {
         Self { handle }
     }
 
-    /// Whether an answer to this may take long.
-    pub(crate) fn waits<B>(request: &Request<B>) -> bool {
-        let asked = Ask::of(request.method(), request.uri(), request.headers());
-        matches!(asked, Ok(Ask::Drain { wait }) if !wait.is_zero())
+    /// What a request asks for; to be answered by [`respond`](Self::respond).
+    pub(crate) fn asked<B>(request: &Request<B>) -> Asked {
+        Asked(Ask::of(request.method(), request.uri(), request.headers()))
     }
 
-    /// The answer to one request.
-    pub(crate) fn answer<B>(&self, request: &Request<B>) -> ProbeFuture {
-        let asked = Ask::of(request.method(), request.uri(), request.headers());
+    pub(crate) fn respond(&self, asked: Asked) -> ProbeFuture {
         let handle = self.handle.clone();
         ProbeFuture {
             inner: Box::pin(async move {
-                match asked {
-                    Ok(Ask::Drain { wait }) => with_headers(drained(&handle, wait).await),
-                    Ok(ask) => with_headers(at_once(&handle, ask)),
+                match asked.0 {
+                    Ok(ask) => with_headers(answer(&handle, ask).await),
                     Err(refusal) => refused(refusal),
                 }
             }),
         }
+    }
+}
+
+impl Asked {
+    /// Whether its answer may take long.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self.0, Ok(Ask::Drain { wait }) if !wait.is_zero())
     }
 }
 
@@ -96,7 +102,7 @@ impl<B> tower_service::Service<Request<B>> for Probes {
     }
 
     fn call(&mut self, request: Request<B>) -> ProbeFuture {
-        self.answer(&request)
+        self.respond(Self::asked(&request))
     }
 }
 
@@ -108,8 +114,8 @@ impl Future for ProbeFuture {
     }
 }
 
-/// What needs no waiting.
-fn at_once(handle: &Handle, ask: Ask) -> Answer {
+/// Waits for nothing but the drain, where that is asked for.
+async fn answer(handle: &Handle, ask: Ask) -> Answer {
     let shared = handle.shared();
     match ask {
         Ask::Probe { probe, check, list } => {
@@ -129,7 +135,7 @@ fn at_once(handle: &Handle, ask: Ask) -> Answer {
             Some(body) => Answer { status: 200, kind: PROMETHEUS, body },
             None => Answer::text(404, "no metrics are exported here\n"),
         },
-        Ask::Drain { .. } => Answer::text(500, "waits\n"),
+        Ask::Drain { wait } => drained(handle, wait).await,
     }
 }
 
@@ -215,7 +221,7 @@ mod tests {
         let probes = Probes::new(Handle::new(Arc::clone(shared)));
         let mut request = Request::new(());
         (*request.method_mut(), *request.uri_mut()) = (method.clone(), uri.clone());
-        let mut answer = tokio_test::task::spawn(probes.answer(&request));
+        let mut answer = tokio_test::task::spawn(probes.respond(Probes::asked(&request)));
         match answer.poll() {
             Poll::Ready(Ok(response)) => response,
             Poll::Pending => panic!("{method} {uri} waits"),
