@@ -1,5 +1,6 @@
 //! The harness: finds what the end-to-end tests start, and plays the platform.
 
+pub mod brokers;
 pub mod kubelet;
 
 pub mod grpc;

@@ -1,0 +1,1 @@
+//! The checks that every queue passes, ours or a user's.

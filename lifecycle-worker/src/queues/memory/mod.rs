@@ -1,0 +1,5 @@
+//! A queue.
+
+/// A queue.
+#[derive(Clone, Debug)]
+pub struct MemoryQueue;

@@ -1,0 +1,19 @@
+//! The queues that come with the crate, one feature each.
+
+#[cfg(feature = "memory")]
+mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+#[cfg(feature = "memory")]
+pub use memory::MemoryQueue;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresQueue;
+#[cfg(feature = "redis")]
+pub use redis::RedisQueue;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteQueue;

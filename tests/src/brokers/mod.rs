@@ -1,0 +1,6 @@
+//! Real brokers as private instances: free ports, a folder of their own, killed on drop, so
+//! that tests may stop, pause and cut them.
+
+mod server;
+
+pub use server::{Server, free_port, needs};
