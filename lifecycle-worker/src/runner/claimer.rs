@@ -1,0 +1,261 @@
+//! Claims jobs for free slots and starts them.
+//!
+//! # Invariants
+//! 1. A claim runs on a task of its own and is never dropped while it may get an answer; what
+//!    arrives after the worker has gone quiet is given back unseen.
+//! 2. A job is claimed only when the handler is ready for one and a slot is free, but for those
+//!    that [`Worker::prefetch`](crate::Worker::prefetch) asks for.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use lifecycle::{Gate, Handle};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::execute::execute;
+use super::ledger::Ledger;
+use super::{Settings, Standing};
+use crate::any::AnyQueue;
+use crate::claimed::Claimed;
+use crate::error::{BoxError, QueueError, chain};
+use crate::handler::AnyHandler;
+use crate::job::{Held, Job};
+use crate::queue::Queue;
+use crate::telemetry;
+use crate::verdict::Ended;
+
+pub(super) struct Claimer {
+    pub(super) queue: AnyQueue,
+    pub(super) handler: Box<dyn AnyHandler>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) standing: Standing,
+    pub(super) gate: Gate,
+    pub(super) handle: Handle,
+    /// Claimed and not started.
+    buffer: VecDeque<(usize, Arc<Held>)>,
+    claim: Option<JoinHandle<Result<Vec<Claimed>, QueueError>>>,
+    is_ready: bool,
+    /// In a row.
+    failures: u32,
+    resume_at: Option<Instant>,
+}
+
+enum Event {
+    Changed,
+    Claimed(Result<Vec<Claimed>, QueueError>),
+    Ready(Result<(), BoxError>),
+    Resume,
+}
+
+impl Claimer {
+    pub(super) fn new(
+        queue: AnyQueue,
+        handler: Box<dyn AnyHandler>,
+        ledger: Arc<Ledger>,
+        settings: Arc<Settings>,
+        standing: Standing,
+        handle: Handle,
+    ) -> Self {
+        let gate = handle.gate(lifecycle::Kind::Job);
+        Self {
+            queue,
+            handler,
+            ledger,
+            settings,
+            standing,
+            gate,
+            handle,
+            buffer: VecDeque::new(),
+            claim: None,
+            is_ready: false,
+            failures: 0,
+            resume_at: None,
+        }
+    }
+
+    /// Runs until the worker is quiet and the last claim is answered.
+    ///
+    /// Fails when the handler will never be ready again, or the queue can not be used.
+    pub(super) async fn run(mut self) -> Result<(), BoxError> {
+        let end = loop {
+            if self.ledger.is_quiet() {
+                break Ok(());
+            }
+            if let Err(error) = self.start_jobs().await {
+                break Err(error);
+            }
+            self.claim_if_room();
+            match self.event().await {
+                Event::Changed => tokio::task::yield_now().await,
+                Event::Resume => self.resume_at = None,
+                Event::Ready(Ok(())) => self.is_ready = true,
+                Event::Ready(Err(error)) => break Err(error),
+                Event::Claimed(Ok(jobs)) => self.claimed(jobs),
+                Event::Claimed(Err(error)) if error.is_fatal() => break Err(error.into()),
+                Event::Claimed(Err(error)) => self.failed(&error),
+            }
+        };
+        self.leave().await;
+        end
+    }
+
+    /// The next thing to happen.
+    ///
+    /// What is dropped here is only the waiting: the claim is on its own task.
+    async fn event(&mut self) -> Event {
+        let has_slot = self.ledger.used() < self.settings.concurrency + self.buffer.len();
+        let asks = !self.is_ready && has_slot && self.resume_at.is_none();
+        let Self { ledger, claim, handler, resume_at, .. } = self;
+        tokio::select! {
+            biased;
+            () = ledger.for_claimer.notified() => Event::Changed,
+            claimed = answer(claim), if claim.is_some() => Event::Claimed(claimed),
+            ready = poll_fn(|cx| handler.poll_ready(cx)), if asks => Event::Ready(ready),
+            () = sleep_until(resume_at.unwrap_or_else(Instant::now)), if resume_at.is_some() => {
+                Event::Resume
+            }
+        }
+    }
+
+    async fn start_jobs(&mut self) -> Result<(), BoxError> {
+        let mut started = Vec::new();
+        let mut slots = self.settings.concurrency + self.buffer.len();
+        slots = slots.saturating_sub(self.ledger.used());
+        while slots > 0 && !self.buffer.is_empty() {
+            if !self.is_ready {
+                let handler = &mut self.handler;
+                match poll_fn(|cx| Poll::Ready(handler.poll_ready(cx))).await {
+                    Poll::Ready(Ok(())) => self.is_ready = true,
+                    Poll::Ready(Err(error)) => {
+                        self.ledger.started(started);
+                        return Err(error);
+                    }
+                    // The wait in `event` polls it again, and keeps this task's waker.
+                    Poll::Pending => break,
+                }
+            }
+            let Some((key, held)) = self.buffer.pop_front() else { break };
+            if !held.fate.start() {
+                continue;
+            }
+            if self.settings.retry.is_over(held.attempt) {
+                self.ledger.ended(key, &held, Ended::Exhausted);
+                continue;
+            }
+            slots -= 1;
+            self.is_ready = false;
+            started.push(self.start(key, held));
+        }
+        self.ledger.started(started);
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        key: usize,
+        held: Arc<Held>,
+    ) -> (usize, Arc<Held>, tokio::task::AbortHandle) {
+        let job = Job::of(Arc::clone(&held), Arc::clone(&self.ledger), key);
+        let working = self.handler.call(job.clone());
+        let (ledger, limit) = (Arc::clone(&self.ledger), self.settings.job_timeout);
+        let task = tokio::spawn(execute(job, working, key, Arc::clone(&held), ledger, limit));
+        (key, held, task.abort_handle())
+    }
+
+    fn claim_if_room(&mut self) {
+        let is_claiming = self.claim.is_some();
+        // While a claim is under way a slot matters only to what waits for one.
+        let wants_slot = !is_claiming || !self.buffer.is_empty();
+        let most = self.settings.concurrency + self.settings.prefetch;
+        let room = self.ledger.room(most, wants_slot);
+        let may_claim = self.is_ready || self.settings.prefetch > 0;
+        if is_claiming || !may_claim || self.resume_at.is_some() {
+            return;
+        }
+        let Some(max) = NonZeroUsize::new(room) else { return };
+        let (queue, wait) = (self.queue.clone(), self.settings.claim_wait);
+        self.claim = Some(tokio::spawn(async move { queue.claim(max, wait).await }));
+    }
+
+    fn claimed(&mut self, jobs: Vec<Claimed>) {
+        if self.standing.answered() {
+            telemetry::reachable(self.queue.name());
+        }
+        self.failures = 0;
+        self.handle.beat();
+        self.buffer.extend(self.ledger.take(jobs, &self.gate));
+    }
+
+    fn failed(&mut self, error: &QueueError) {
+        let pause = pause(self.failures, fastrand::f64());
+        self.failures = self.failures.saturating_add(1);
+        self.standing.failed(chain(error));
+        self.handle.beat();
+        telemetry::unreachable(self.queue.name(), error, pause);
+        self.resume_at = Some(Instant::now() + pause);
+    }
+
+    /// Gives back what no handler has seen, also what still arrives.
+    async fn leave(mut self) {
+        self.ledger.give_back(self.buffer.drain(..));
+        let (queue, claim) = (self.queue.clone(), &mut self.claim);
+        let answered = tokio::select! {
+            claimed = answer(claim), if claim.is_some() => claimed,
+            () = interrupting(&queue), if claim.is_some() => return,
+            else => return,
+        };
+        match answered {
+            Ok(jobs) => self.ledger.give_back(self.ledger.take(jobs, &self.gate)),
+            Err(error) => telemetry::unreachable(queue.name(), &error, Duration::ZERO),
+        }
+    }
+}
+
+/// The claim's end; asked for only while there is a claim.
+async fn answer(
+    claim: &mut Option<JoinHandle<Result<Vec<Claimed>, QueueError>>>,
+) -> Result<Vec<Claimed>, QueueError> {
+    let Some(task) = claim else { return std::future::pending().await };
+    let answer = task.await;
+    *claim = None;
+    answer.unwrap_or_else(|error| Err(QueueError::unavailable(error)))
+}
+
+/// Asks the claim to end, again and again: it may not have begun to wait the first time.
+async fn interrupting(queue: &AnyQueue) {
+    let mut pause = INTERRUPT_AGAIN;
+    loop {
+        queue.interrupt().await;
+        sleep(pause).await;
+        pause = (pause * 2).min(INTERRUPT_AGAIN_MOST);
+    }
+}
+
+/// How long to wait after so many failures: from 0.1 s doubling to 5 s, half of it drawn.
+fn pause(failures: u32, draw: f64) -> Duration {
+    let grown = (PAUSE_FIRST * (1 << failures.min(10))).min(PAUSE_MOST);
+    grown.mul_f64(0.5 + draw / 2.0)
+}
+
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(5);
+const INTERRUPT_AGAIN_MOST: Duration = Duration::from_millis(100);
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MOST: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_five_seconds_and_no_further() {
+        assert_eq!(pause(0, 0.0), Duration::from_millis(50));
+        assert_eq!(pause(3, 1.0), Duration::from_millis(800));
+        assert_eq!(pause(u32::MAX, 1.0), Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,191 @@
+//! Extends leases in batches, and stops jobs whose lease cannot be extended.
+//!
+//! It runs from the first claim until the last job is settled, whatever the phase, also for
+//! jobs that no handler has seen. With nothing held it has no timer.
+//!
+//! # Invariants
+//! 1. What is due for a lease does not wait for the queue: an extension that hangs keeps no job
+//!    running past its lease.
+//! 2. One extension at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::ledger::Ledger;
+use crate::any::AnyQueue;
+use crate::fate::Standing;
+use crate::job::{CancelReason, Held};
+use crate::lease::{Due, due, next_look};
+use crate::queue::{Extend, Extended, Queue};
+use crate::sync::locked;
+use crate::telemetry;
+
+/// Runs until it is dropped. Returns at once where leases know no time.
+pub(super) async fn run(queue: AnyQueue, ledger: Arc<Ledger>) {
+    let capabilities = queue.capabilities();
+    let Some(period) = capabilities.lease_period() else { return };
+    // Extending is safe to give up: it is said again.
+    let bound = capabilities.call_bound.max(period / 3);
+    let mut heart = Heart { queue, ledger, period, bound, extending: None };
+    let mut next: Option<Instant> = None;
+    loop {
+        let Heart { extending, ledger, .. } = &mut heart;
+        tokio::select! {
+            () = ledger.for_heart.notified(), if next.is_none() => {}
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            answer = joined(extending), if extending.is_some() => heart.note(answer),
+        }
+        next = heart.look();
+    }
+}
+
+type Batch = Vec<(usize, Arc<Held>, Extended)>;
+
+struct Heart {
+    queue: AnyQueue,
+    ledger: Arc<Ledger>,
+    period: Duration,
+    bound: Duration,
+    extending: Option<JoinHandle<Batch>>,
+}
+
+async fn joined(extending: &mut Option<JoinHandle<Batch>>) -> Batch {
+    match extending {
+        // A queue that panics has extended nothing.
+        Some(task) => task.await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        if let Some(task) = &self.extending {
+            task.abort();
+        }
+    }
+}
+
+impl Heart {
+    /// Does what is due, and says when to look again; never, with nothing held.
+    fn look(&mut self) -> Option<Instant> {
+        let (now, period) = (Instant::now(), self.period);
+        let (mut extend, mut tell, mut abort, mut lost) = (vec![], vec![], vec![], vec![]);
+        let mut next: Option<Duration> = None;
+        let mut state = locked(&self.ledger.state);
+        let can_extend = self.extending.is_none();
+        for (key, entry) in &mut state.entries {
+            let Some(ends) = entry.lease_ends else { continue };
+            let standing = entry.held.fate.standing();
+            if matches!(standing, Standing::Returned | Standing::Lost) {
+                continue;
+            }
+            let left = ends.saturating_duration_since(now);
+            let what = due(left, period);
+            if what == Due::GiveUp {
+                if entry.held.fate.lose() {
+                    lost.push((key, Arc::clone(&entry.held), standing));
+                    abort.extend(entry.abort.clone());
+                }
+                continue;
+            }
+            if what >= Due::Extend && can_extend && !entry.is_extending {
+                entry.is_extending = true;
+                extend.push((key, Arc::clone(&entry.held)));
+            }
+            if what == Due::Tell && standing == Standing::Running {
+                tell.push(Arc::clone(&entry.held));
+            }
+            let look = next_look(left, period);
+            next = Some(next.map_or(look, |next| next.min(look)));
+        }
+        state.is_heart_idle = next.is_none();
+        drop(state);
+        self.stop(tell, abort, lost);
+        if !extend.is_empty() {
+            self.extend(extend);
+        }
+        next.map(|next| now + next)
+    }
+
+    fn stop(
+        &self,
+        tell: Vec<Arc<Held>>,
+        abort: Vec<AbortHandle>,
+        lost: Vec<(usize, Arc<Held>, Standing)>,
+    ) {
+        tell.iter().for_each(|held| held.cancel(CancelReason::LeaseLost));
+        for (key, held, standing) in lost {
+            telemetry::lease_over(self.queue.name(), &held);
+            held.cancel(CancelReason::LeaseLost);
+            if standing == Standing::Unstarted {
+                self.ledger.forget_lost(key, &held);
+            }
+        }
+        abort.iter().for_each(AbortHandle::abort);
+    }
+
+    fn extend(&mut self, batch: Vec<(usize, Arc<Held>)>) {
+        let (queue, bound) = (self.queue.clone(), self.bound);
+        self.extending = Some(tokio::spawn(async move {
+            let extends: Vec<_> = batch
+                .iter()
+                .map(|(_, held)| Extend {
+                    checkpoint: held.untold_checkpoint(),
+                    ..Extend::new(held.receipt.clone())
+                })
+                .collect();
+            let answers = timeout(bound, queue.extend(&extends)).await.unwrap_or_default();
+            for ((_, held), (extend, answer)) in batch.iter().zip(extends.iter().zip(&answers)) {
+                if let (Some(bytes), Extended::Until(_)) = (&extend.checkpoint, answer) {
+                    held.told(bytes);
+                }
+            }
+            let mut answers = answers.into_iter();
+            let answered = batch.into_iter().map(|(key, held)| {
+                let late = || Extended::Retry(crate::QueueError::timed_out(bound));
+                (key, held, answers.next().unwrap_or_else(late))
+            });
+            answered.collect()
+        }));
+    }
+
+    /// What the queue has answered.
+    fn note(&mut self, batch: Batch) {
+        self.extending = None;
+        let (mut lost, mut failed, mut failures) = (vec![], None, 0);
+        let mut state = locked(&self.ledger.state);
+        // Also those of a batch that panicked.
+        for (_, entry) in &mut state.entries {
+            entry.is_extending = false;
+        }
+        for (key, held, answer) in batch {
+            let Some(entry) = state.entry(key, &held) else { continue };
+            match answer {
+                Extended::Until(ends) => entry.lease_ends = Some(ends),
+                Extended::Unsupported => entry.lease_ends = None,
+                Extended::Retry(error) => {
+                    failures += 1;
+                    failed = Some(error);
+                }
+                Extended::Lost => {
+                    let standing = held.fate.standing();
+                    if standing == Standing::Unstarted && held.fate.lose() {
+                        lost.push((key, held, standing));
+                    } else if standing == Standing::Running {
+                        // Told at once, given up at the next look but one.
+                        let ends = Instant::now() + self.period / 6;
+                        entry.lease_ends = entry.lease_ends.map(|before| before.min(ends));
+                    }
+                }
+            }
+        }
+        drop(state);
+        if let Some(error) = failed {
+            telemetry::not_extended(self.queue.name(), failures, &error);
+        }
+        self.stop(Vec::new(), Vec::new(), lost);
+    }
+}

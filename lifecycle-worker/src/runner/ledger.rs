@@ -1,0 +1,311 @@
+//! The jobs that a worker holds, and what the queue is still to be told of them.
+//!
+//! Not here: when anything is done (`claimer`, `settler`, `heartbeat`, `stop`).
+//!
+//! # Invariants
+//! 1. An entry stays until the queue has answered for it, its lease is over and its handler has
+//!    stopped, or the worker ends.
+//! 2. A slot is freed once: when the handler has ended, or the job goes without one.
+//! 3. No lock is held where foreign code runs: handlers, wakers, callbacks.
+
+use std::sync::{Arc, Mutex};
+
+use lifecycle::{Gate, InFlight};
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::tally::Tally;
+use crate::claimed::Claimed;
+use crate::fate::Standing;
+use crate::job::{CancelReason, Held};
+use crate::queue::{Next, Start};
+use crate::retry::Retry;
+use crate::sync::locked;
+use crate::verdict::{Ended, Verdict};
+
+/// What a worker's tasks share.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    queue: Arc<str>,
+    retry: Retry,
+    pub(super) state: Mutex<State>,
+    /// The claimer has something to do.
+    pub(super) for_claimer: Notify,
+    /// The settler has.
+    pub(super) for_settler: Notify,
+    /// The heartbeat has, after it had nothing.
+    pub(super) for_heart: Notify,
+    /// An entry has gone, or a handler has ended.
+    pub(super) changed: Notify,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) entries: Slab<Entry>,
+    /// Slots in use: claimed and neither ended nor gone.
+    pub(super) used: usize,
+    pub(super) todo: Vec<Todo>,
+    pub(super) tally: Tally,
+    pub(super) is_quiet: bool,
+    /// Whether the claimer wants to know of a slot.
+    pub(super) wants_slot: bool,
+    pub(super) is_heart_idle: bool,
+}
+
+/// One job that is held.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) held: Arc<Held>,
+    pub(super) lease_ends: Option<Instant>,
+    pub(super) is_extending: bool,
+    pub(super) uses_slot: bool,
+    pub(super) abort: Option<AbortHandle>,
+    /// Shown among the blockers until the entry goes.
+    _in_flight: Option<InFlight>,
+}
+
+/// What the queue is to be told.
+#[derive(Debug)]
+pub(super) struct Todo {
+    pub(super) key: usize,
+    pub(super) held: Arc<Held>,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Ack,
+    Fail { error: String, next: Next },
+    Release(Start),
+}
+
+impl Ledger {
+    pub(crate) fn new(queue: Arc<str>, retry: Retry) -> Self {
+        let state = State {
+            entries: Slab::new(),
+            used: 0,
+            todo: Vec::new(),
+            tally: Tally::default(),
+            is_quiet: false,
+            wants_slot: false,
+            is_heart_idle: true,
+        };
+        Self {
+            queue,
+            retry,
+            state: Mutex::new(state),
+            for_claimer: Notify::new(),
+            for_settler: Notify::new(),
+            for_heart: Notify::new(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Claims nothing from here on.
+    pub(super) fn quiet(&self) {
+        locked(&self.state).is_quiet = true;
+        self.for_claimer.notify_one();
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        locked(&self.state).is_quiet
+    }
+
+    /// How many more jobs may be claimed, of `most` slots and as many that only wait for the
+    /// queue's answer; and whether the claimer is told of the next that is freed.
+    pub(super) fn room(&self, most: usize, wants_slot: bool) -> usize {
+        let mut state = locked(&self.state);
+        state.wants_slot = wants_slot;
+        let unsettled = state.entries.len();
+        most.saturating_sub(state.used).min((most * 2 + UNSETTLED_MOST).saturating_sub(unsettled))
+    }
+
+    pub(super) fn used(&self) -> usize {
+        locked(&self.state).used
+    }
+
+    /// Takes what was claimed, in its order.
+    pub(super) fn take(&self, claimed: Vec<Claimed>, gate: &Gate) -> Vec<(usize, Arc<Held>)> {
+        let enter = |held: &Held| gate.enter(&self.queue, held.receipt.id().as_str()).ok();
+        let entry = |claimed: Claimed| {
+            let lease_ends = claimed.lease_ends;
+            let held = Arc::new(Held::new(Arc::clone(&self.queue), claimed));
+            let _in_flight = enter(&held);
+            let (abort, uses_slot, is_extending) = (None, true, false);
+            Entry { held, lease_ends, is_extending, uses_slot, abort, _in_flight }
+        };
+        let entries: Vec<_> = claimed.into_iter().map(entry).collect();
+        let mut state = locked(&self.state);
+        state.used += entries.len();
+        let taken = entries
+            .into_iter()
+            .map(|entry| {
+                let held = Arc::clone(&entry.held);
+                (state.entries.insert(entry), held)
+            })
+            .collect();
+        let wakes = std::mem::take(&mut state.is_heart_idle);
+        drop(state);
+        if wakes {
+            self.for_heart.notify_one();
+        }
+        taken
+    }
+
+    /// Keeps the means to abort those that have been started.
+    pub(super) fn started(&self, started: Vec<(usize, Arc<Held>, AbortHandle)>) {
+        let mut state = locked(&self.state);
+        for (key, held, abort) in started {
+            if let Some(entry) = state.entry(key, &held) {
+                entry.abort = Some(abort);
+            }
+        }
+    }
+
+    /// The handler has ended by itself.
+    pub(crate) fn ended(&self, key: usize, held: &Arc<Held>, ended: Ended) {
+        // Outside of the lock: an error's Display is foreign code.
+        let verdict = ended.verdict(held.attempt, &self.retry, held.cancel_reason());
+        let what = match verdict {
+            Verdict::Ack => What::Ack,
+            Verdict::Fail { error, next } => What::Fail { error, next },
+            Verdict::Release => What::Release(Start::Started),
+        };
+        let is_ours = held.fate.finish();
+        self.let_go(key, held, is_ours.then_some(what));
+    }
+
+    /// The handler is gone, and so is everything that has worked for it.
+    pub(crate) fn stopped(&self, key: usize, held: &Arc<Held>) {
+        match held.fate.standing() {
+            Standing::Unstarted | Standing::Finished | Standing::Returned => {}
+            Standing::Running => {
+                let what = held.fate.give_back().map(What::Release);
+                self.let_go(key, held, what);
+            }
+            Standing::Lost => self.forget_lost(key, held),
+        }
+    }
+
+    /// Gives back jobs that no handler has seen.
+    pub(super) fn give_back(&self, jobs: impl IntoIterator<Item = (usize, Arc<Held>)>) {
+        for (key, held) in jobs {
+            if held.fate.standing() == Standing::Unstarted
+                && let Some(start) = held.fate.give_back()
+            {
+                self.let_go(key, &held, Some(What::Release(start)));
+            }
+        }
+    }
+
+    /// Frees the slot, and has the queue told.
+    fn let_go(&self, key: usize, held: &Arc<Held>, what: Option<What>) {
+        let mut state = locked(&self.state);
+        let Some(entry) = state.entry(key, held) else { return };
+        let frees = std::mem::take(&mut entry.uses_slot);
+        state.used -= usize::from(frees);
+        let tells = what.is_some();
+        if let Some(what) = what {
+            state.todo.push(Todo { key, held: Arc::clone(held), what });
+        }
+        let wakes_claimer = frees && std::mem::take(&mut state.wants_slot);
+        let is_quiet = state.is_quiet;
+        drop(state);
+        if tells {
+            self.for_settler.notify_one();
+        }
+        if wakes_claimer {
+            self.for_claimer.notify_one();
+        }
+        if is_quiet {
+            self.changed.notify_one();
+        }
+    }
+
+    /// A job whose lease is over has stopped.
+    pub(super) fn forget_lost(&self, key: usize, held: &Arc<Held>) {
+        let mut state = locked(&self.state);
+        let Some(entry) = state.entry(key, held) else { return };
+        let lease_ends = entry.lease_ends;
+        state.remove(key);
+        state.tally.lost(lease_ends);
+        let wakes = std::mem::take(&mut state.wants_slot);
+        drop(state);
+        if wakes {
+            self.for_claimer.notify_one();
+        }
+        self.changed.notify_one();
+    }
+
+    pub(super) fn take_todo(&self) -> Vec<Todo> {
+        std::mem::take(&mut locked(&self.state).todo)
+    }
+
+    /// Tells every running handler to stop.
+    pub(super) fn cancel_all(&self, reason: CancelReason) {
+        for held in self.running() {
+            held.cancel(reason);
+        }
+    }
+
+    /// Drops every handler that still runs.
+    pub(super) fn abort_all(&self) {
+        let state = locked(&self.state);
+        let aborts: Vec<_> = state.running().filter_map(|(_, entry)| entry.abort.clone()).collect();
+        drop(state);
+        aborts.iter().for_each(AbortHandle::abort);
+    }
+
+    /// Gives back also what still runs.
+    pub(super) fn give_back_anyway(&self) {
+        let state = locked(&self.state);
+        let left: Vec<_> =
+            state.running().map(|(key, entry)| (key, Arc::clone(&entry.held))).collect();
+        drop(state);
+        for (key, held) in left {
+            if let Some(start) = held.fate.give_back() {
+                self.let_go(key, &held, Some(What::Release(start)));
+            }
+        }
+    }
+
+    pub(super) fn running_count(&self) -> usize {
+        locked(&self.state).running().count()
+    }
+
+    /// Whether nothing is held any more.
+    pub(super) fn is_empty(&self) -> bool {
+        locked(&self.state).entries.is_empty()
+    }
+
+    fn running(&self) -> Vec<Arc<Held>> {
+        locked(&self.state).running().map(|(_, entry)| Arc::clone(&entry.held)).collect()
+    }
+}
+
+impl State {
+    /// The entry of that job; none when it has gone and the key is another's.
+    pub(super) fn entry(&mut self, key: usize, held: &Arc<Held>) -> Option<&mut Entry> {
+        self.entries.get_mut(key).filter(|entry| Arc::ptr_eq(&entry.held, held))
+    }
+
+    pub(super) fn remove(&mut self, key: usize) -> Entry {
+        let entry = self.entries.remove(key);
+        self.used -= usize::from(entry.uses_slot);
+        entry
+    }
+
+    /// Those whose handler has begun and not ended.
+    fn running(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        let runs = |entry: &Entry| {
+            let lost = entry.held.fate.standing() == Standing::Lost;
+            entry.held.fate.standing() == Standing::Running || (lost && entry.uses_slot)
+        };
+        self.entries.iter().filter(move |(_, entry)| runs(entry))
+    }
+}
+
+/// How many jobs may wait for the queue's answer beside twice the slots.
+const UNSETTLED_MOST: usize = 64;

@@ -1,0 +1,51 @@
+//! The runner: claims, starts, extends, settles and stops.
+//!
+//! `claimer` gets jobs and starts them, `execute` is one job's task, `heartbeat` keeps leases,
+//! `settler` tells the queue, `stop` is the order of the end; they share the `ledger`.
+
+mod claimer;
+mod execute;
+mod heartbeat;
+mod ledger;
+mod settler;
+mod standing;
+mod stop;
+mod tally;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::retry::Retry;
+use crate::settlement::Settlement;
+use crate::worker::Unstoppable;
+
+pub(crate) use ledger::Ledger;
+pub(crate) use standing::Standing;
+pub(crate) use stop::run;
+
+pub(crate) type OnSettled = Box<dyn Fn(&Settlement) + Send + Sync>;
+
+/// What a worker was told.
+pub(crate) struct Settings {
+    pub(crate) concurrency: usize,
+    pub(crate) prefetch: usize,
+    pub(crate) retry: Retry,
+    pub(crate) job_timeout: Option<Duration>,
+    pub(crate) claim_wait: Duration,
+    pub(crate) unstoppable: Unstoppable,
+    pub(crate) on_settled: Option<Arc<OnSettled>>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("concurrency", &self.concurrency)
+            .field("prefetch", &self.prefetch)
+            .field("retry", &self.retry)
+            .field("job_timeout", &self.job_timeout)
+            .field("claim_wait", &self.claim_wait)
+            .field("unstoppable", &self.unstoppable)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,270 @@
+//! A worker's life: started, quiet at the cause, drained, and what is left given back.
+//!
+//! # Invariants
+//! 1. Every wait ends at a deadline of the lifecycle's.
+//! 2. A started job is given back only when its handler has stopped, unless
+//!    [`Unstoppable::ReturnAnyway`] was asked for.
+//! 3. The heartbeat and the settler outlive the last job.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle::{Handle, Phase};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::claimer::Claimer;
+use super::ledger::Ledger;
+use super::{Settings, Standing, heartbeat, settler};
+use crate::any::AnyQueue;
+use crate::error::{BoxError, chain};
+use crate::handler::AnyHandler;
+use crate::job::CancelReason;
+use crate::queue::Queue;
+use crate::sync::locked;
+use crate::telemetry;
+use crate::worker::Unstoppable;
+
+/// Runs a worker from its start to its last word.
+pub(crate) async fn run(
+    queue: AnyQueue,
+    handler: Box<dyn AnyHandler>,
+    settings: Settings,
+    standing: Standing,
+    handle: Handle,
+) -> Result<(), BoxError> {
+    match first_look(&queue, &standing, &handle).await {
+        Look::Fatal(error) => return Err(error),
+        Look::Leaving => return close(&queue, &handle).await,
+        Look::Go => {}
+    }
+    let settings = Arc::new(settings);
+    let ledger = Arc::new(Ledger::new(queue.name().into(), settings.retry));
+    let claimer = Claimer::new(
+        queue.clone(),
+        handler,
+        Arc::clone(&ledger),
+        Arc::clone(&settings),
+        standing,
+        handle.clone(),
+    );
+    let mut worker = Running {
+        claimer: Some(Task::spawn(claimer.run())),
+        _heart: Task::spawn(heartbeat::run(queue.clone(), Arc::clone(&ledger))),
+        _settler: Task::spawn(settler::run(
+            queue.clone(),
+            Arc::clone(&ledger),
+            Arc::clone(&settings),
+        )),
+        queue,
+        ledger,
+        settings,
+        handle,
+        failure: None,
+    };
+    worker.serve().await;
+    worker.quiet().await;
+    worker.cancel().await;
+    worker.last_word().await
+}
+
+enum Look {
+    Fatal(BoxError),
+    Go,
+    Leaving,
+}
+
+/// What waiting does not mend is said at the start; a broker that is away is waited for.
+async fn first_look(queue: &AnyQueue, standing: &Standing, handle: &Handle) -> Look {
+    tokio::select! {
+        () = handle.lame_duck() => Look::Leaving,
+        answer = queue.ping() => match answer {
+            Ok(()) => {
+                standing.answered();
+                Look::Go
+            }
+            Err(error) if error.is_fatal() => Look::Fatal(error.into()),
+            Err(error) => {
+                standing.failed(chain(&error));
+                telemetry::unreachable(queue.name(), &error, Duration::ZERO);
+                Look::Go
+            }
+        },
+    }
+}
+
+/// A task that ends with who waits for it.
+struct Task<T>(JoinHandle<T>);
+
+impl<T: Send + 'static> Task<T> {
+    fn spawn(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Running {
+    queue: AnyQueue,
+    ledger: Arc<Ledger>,
+    settings: Arc<Settings>,
+    handle: Handle,
+    /// Until it has ended.
+    claimer: Option<Task<Result<(), BoxError>>>,
+    _heart: Task<()>,
+    _settler: Task<()>,
+    failure: Option<BoxError>,
+}
+
+impl Running {
+    /// Until the cause. A claimer that ends by itself is one.
+    async fn serve(&mut self) {
+        let handle = self.handle.clone();
+        tokio::select! {
+            () = handle.lame_duck() => {}
+            () = self.claimer_ends() => {
+                let reason = format!("the worker of {} cannot go on", self.queue.name());
+                self.handle.shutdown(reason);
+                self.handle.lame_duck().await;
+            }
+        }
+    }
+
+    /// No new claims; what runs finishes, until the hard stop.
+    async fn quiet(&mut self) {
+        locked(&self.ledger.state).tally.begin();
+        telemetry::quiet(self.queue.name(), self.ledger.used());
+        self.ledger.quiet();
+        let handle = self.handle.clone();
+        let capabilities = self.queue.capabilities();
+        let bound = capabilities.call_bound + capabilities.interrupt_bound;
+        let claim_deadline = Instant::now() + bound;
+        tokio::select! {
+            () = handle.cancelled() => {}
+            () = async {
+                // Whatever hangs there is uncertain beyond its bound.
+                let _in_time = timeout_at(claim_deadline, self.claimer_ends()).await.is_ok();
+                until(&self.ledger, Ledger::is_empty).await;
+            } => {}
+        }
+    }
+
+    /// What is left is told to stop, dropped and given back.
+    async fn cancel(&mut self) {
+        if self.ledger.is_empty() {
+            return;
+        }
+        let deadline = self.abort_at();
+        self.ledger.cancel_all(CancelReason::Shutdown { deadline });
+        // A further signal moves the deadlines: Closing then comes before this one.
+        let closing = self.handle.reached(Phase::Closing);
+        self.wait(deadline, closing, |ledger| ledger.running_count() == 0).await;
+        self.ledger.abort_all();
+        let (join_by, never) = (self.join_by(), std::future::pending());
+        self.wait(join_by, never, |ledger| ledger.running_count() == 0).await;
+        if self.settings.unstoppable == Unstoppable::ReturnAnyway {
+            self.ledger.give_back_anyway();
+        }
+        let nothing_left = |ledger: &Ledger| ledger.is_empty();
+        self.wait(self.end_by(), std::future::pending(), nothing_left).await;
+    }
+
+    /// Closes the queue when nobody needs it any more, and reports.
+    async fn last_word(mut self) -> Result<(), BoxError> {
+        // Components that this one drains after may still push.
+        self.handle.draining().await;
+        if self.claimer.is_some() {
+            locked(&self.ledger.state).tally.claim_uncertain();
+        }
+        let closed = timeout_at(self.end_by(), self.queue.close()).await;
+        if let Ok(Err(error)) = &closed {
+            telemetry::not_closed(self.queue.name(), error);
+        }
+        let state = locked(&self.ledger.state);
+        let left = state.entries.iter().map(|(_, entry)| entry.lease_ends);
+        let jobs = state.tally.report(self.queue.name(), left);
+        drop(state);
+        self.handle.report_jobs(jobs);
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Waits for `done`, until the deadline or `or`.
+    async fn wait(
+        &self,
+        deadline: Instant,
+        or: impl Future<Output = ()>,
+        done: impl Fn(&Ledger) -> bool,
+    ) {
+        tokio::select! {
+            () = until(&self.ledger, done) => {}
+            () = sleep_until(deadline) => {}
+            () = or => {}
+        }
+    }
+
+    async fn claimer_ends(&mut self) {
+        let Some(claimer) = &mut self.claimer else { return };
+        let end = (&mut claimer.0).await;
+        self.claimer = None;
+        let failed = |error: BoxError| -> Option<BoxError> {
+            Some(format!("the worker of {} cannot go on: {error}", self.queue.name()).into())
+        };
+        match end {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.failure = Some(error),
+            Err(error) => self.failure = failed(error.into()),
+        }
+    }
+
+    /// When handlers are dropped: early enough in the cancel window to return their jobs.
+    fn abort_at(&self) -> Instant {
+        let now = Instant::now();
+        let ends = self.handle.deadline(Phase::Cancelling).unwrap_or(now);
+        now + ends.saturating_duration_since(now).mul_f64(WINDOW_OF_HANDLERS)
+    }
+
+    /// When handlers that were dropped count as not to be stopped.
+    fn join_by(&self) -> Instant {
+        let (now, end_by) = (Instant::now(), self.end_by());
+        now + end_by.saturating_duration_since(now) / 2
+    }
+
+    /// When the worker must be gone: it is dropped at half of what is left for closing.
+    fn end_by(&self) -> Instant {
+        let deadline = |phase| self.handle.deadline(phase).unwrap_or_else(Instant::now);
+        let (began, exit_by) = (deadline(Phase::Cancelling), deadline(Phase::Closing));
+        began + exit_by.saturating_duration_since(began).mul_f64(SHARE_OF_CLOSING)
+    }
+}
+
+async fn close(queue: &AnyQueue, handle: &Handle) -> Result<(), BoxError> {
+    handle.draining().await;
+    let by = handle.deadline(Phase::Draining).unwrap_or_else(Instant::now);
+    if let Ok(Err(error)) = timeout_at(by, queue.close()).await {
+        telemetry::not_closed(queue.name(), &error);
+    }
+    handle.report_jobs(lifecycle::QueueJobs::new(queue.name()));
+    Ok(())
+}
+
+/// Waits until the ledger is as `done` wants it.
+async fn until(ledger: &Ledger, done: impl Fn(&Ledger) -> bool) {
+    loop {
+        let mut changed = pin!(ledger.changed.notified());
+        // Armed before the look: a change in between wakes.
+        changed.as_mut().enable();
+        if done(ledger) {
+            return;
+        }
+        changed.await;
+    }
+}
+
+const WINDOW_OF_HANDLERS: f64 = 0.8;
+const SHARE_OF_CLOSING: f64 = 0.4;
