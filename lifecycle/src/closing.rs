@@ -44,9 +44,24 @@ pub(crate) enum Overdue {
 
 #[derive(Clone, Copy, Debug)]
 struct Joining {
-    abort_at: Instant,
-    give_up_at: Instant,
-    aborted: bool,
+    began: Instant,
+    left: Duration,
+    /// How many steps of [`Joining::due_at`] have been taken.
+    step: usize,
+}
+
+impl Joining {
+    /// When the next step is due: servers are dropped, then workers, then what is left is given
+    /// up. Workers have longer: they return jobs, which may have to be tried again.
+    fn due_at(self, has_workers: bool) -> Instant {
+        let tenths = match (self.step, has_workers) {
+            (0, _) => 1,
+            (1, true) => 5,
+            (_, true) => 6,
+            (_, false) => 2,
+        };
+        self.began + self.left * tenths / 10
+    }
 }
 
 impl Closing {
@@ -54,35 +69,36 @@ impl Closing {
         self.hooks = hooks;
     }
 
-    /// Gives the components their last moments: tasks are dropped at once, servers and
-    /// workers end by themselves, within a fifth of what is `left`.
+    /// Gives the components their last moments: tasks are dropped at once, servers end by
+    /// themselves within a tenth of what is `left`, workers within half of it.
     pub(crate) fn begin(&mut self, running: &Running, left: Duration) {
-        let now = Instant::now();
         running.abort(|role| role == Role::Task);
-        let (abort_at, give_up_at) = (now + left / 10, now + left / 5);
-        self.joining = Some(Joining { abort_at, give_up_at, aborted: false });
+        self.joining = Some(Joining { began: Instant::now(), left, step: 0 });
     }
 
     /// When something is due, while components are left.
     pub(crate) fn wake_at(&self, running: &Running) -> Option<Instant> {
         let joining = self.joining.filter(|_| !running.is_empty())?;
-        Some(if joining.aborted { joining.give_up_at } else { joining.abort_at })
+        Some(joining.due_at(running.has(Role::Worker)))
     }
 
     /// Does what is due with the components that are left.
     pub(crate) fn on_time(&mut self, running: &mut Running, now_ms: u64) -> Overdue {
-        let now = Instant::now();
-        match &mut self.joining {
-            Some(joining) if now >= joining.give_up_at => Overdue::GivenUp(running.give_up()),
-            Some(joining) if now >= joining.abort_at && !joining.aborted => {
-                joining.aborted = true;
-                // Tasks were dropped and named before; these were to end by themselves.
-                let late = running.blockers(now_ms, |role| role != Role::Task);
-                running.abort(|_| true);
-                Overdue::Aborted(late)
-            }
-            _ => Overdue::Nothing,
+        let has_workers = running.has(Role::Worker);
+        let Some(joining) = &mut self.joining else { return Overdue::Nothing };
+        if Instant::now() < joining.due_at(has_workers) {
+            return Overdue::Nothing;
         }
+        joining.step += 1;
+        // Tasks were dropped and named before; these were to end by themselves.
+        let is_late: fn(Role) -> bool = match joining.step {
+            1 => |role| role == Role::Server,
+            2 if has_workers => |role| role == Role::Worker,
+            _ => return Overdue::GivenUp(running.give_up()),
+        };
+        let late = running.blockers(now_ms, is_late);
+        running.abort(|role| role == Role::Task || is_late(role));
+        Overdue::Aborted(late)
     }
 
     pub(crate) fn is_running_a_hook(&self) -> bool {

@@ -91,7 +91,12 @@ impl Running {
     }
 
     pub(crate) fn serves(&self) -> bool {
-        self.members.iter().any(|member| member.role == Role::Server)
+        self.has(Role::Server)
+    }
+
+    /// Whether one of that kind is left.
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.members.iter().any(|member| member.role == role)
     }
 
     /// The next component to end; `None` when all have.
