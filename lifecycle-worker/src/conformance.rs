@@ -1,1 +1,172 @@
 //! The checks that every queue passes, ours or a user's.
+//!
+//! Not here: a test framework, servers. What a queue cannot do it does not declare, and what it
+//! declares is held against it: a capability that is declared and not kept fails, and one that
+//! is kept and not declared fails too where that can be seen.
+//!
+//! # Invariants
+//! 1. Every wait is bounded, by the queue's own bounds or by the suite's.
+//! 2. Every check has a queue of its own, so that one failure is one line of the report. What
+//!    cannot be told apart from an earlier failure is skipped, and says so.
+
+mod basics;
+mod bench;
+mod capable;
+mod close;
+mod fence;
+mod interrupt;
+mod lease;
+mod many;
+mod release;
+mod report;
+mod settle;
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+pub use self::report::{Outcome, Report, Verdict};
+
+use self::bench::{Bench, Checked, Stop};
+use crate::error::{BoxError, chain};
+use crate::queue::Queue;
+
+/// What the queue of one check is to be like.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Setting {
+    /// A name that no other queue of any run has: letters, digits and underscores, 40 at most.
+    pub name: String,
+    /// The lease's period, where it can be chosen.
+    pub lease: Duration,
+}
+
+/// Runs a queue through all checks, some at a time.
+///
+/// `setup` makes an empty, prepared queue: two claiming identities on the same jobs, as two
+/// processes have. It is called once a check, and the suite closes both. What it leaves at the
+/// broker is the caller's to remove. A queue of no delay is through in about ten seconds.
+///
+/// It needs a tokio runtime with time, and works in paused time where the queue does.
+///
+/// # Cancel safety
+/// Cancel safe: dropping it ends the checks where they are; their jobs stay at the broker.
+///
+/// # Examples
+/// ```
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// use lifecycle_worker::{MemoryQueue, conformance};
+///
+/// let report = conformance::suite(async |setting| {
+///     let queue = MemoryQueue::new(setting.name).lease(setting.lease);
+///     let other = queue.claimant();
+///     Ok((queue, other))
+/// })
+/// .await;
+/// report.assert_passed();
+/// # }
+/// # #[cfg(not(feature = "memory"))]
+/// # fn main() {}
+/// ```
+pub async fn suite<Q: Queue>(setup: impl AsyncFn(Setting) -> Result<(Q, Q), BoxError>) -> Report {
+    let checks = stream::iter(checks::<Q>());
+    let verdicts = checks.map(|check| run(check, &setup)).buffered(AT_ONCE);
+    let verdicts: Vec<_> = verdicts.collect().await;
+    Report::new(verdicts, NEEDS)
+}
+
+async fn run<Q: Queue>(
+    check: Check<Q>,
+    setup: &impl AsyncFn(Setting) -> Result<(Q, Q), BoxError>,
+) -> Verdict {
+    let name = format!("{}_{:08x}", check.name, fastrand::u32(..));
+    let setting = Setting { name, lease: LEASE };
+    let outcome = match timeout(CHECK_LONGEST, setup(setting)).await {
+        Err(_) => Outcome::Failed(format!("no queue within {} s", CHECK_LONGEST.as_secs())),
+        Ok(Err(error)) => Outcome::Failed(format!("no queue: {}", chain(error.as_ref()))),
+        Ok(Ok((first, second))) => judge(check.run, Bench::new(first, second)).await,
+    };
+    Verdict::new(check.name, outcome)
+}
+
+/// Runs one check on a task of its own, so that a panic of the queue is a failure of the check.
+async fn judge<Q: Queue>(run: Run<Q>, bench: Bench<Q>) -> Outcome {
+    let mut tasks = JoinSet::new();
+    let checked = bench.clone();
+    tasks.spawn(async move {
+        let outcome = run(checked.clone()).await;
+        checked.close().await;
+        outcome
+    });
+    match timeout(CHECK_LONGEST, tasks.join_next()).await {
+        Err(_) => Outcome::Failed(format!("not through within {} s", CHECK_LONGEST.as_secs())),
+        Ok(None) => Outcome::Failed("did not run".into()),
+        Ok(Some(Err(error))) => Outcome::Failed(format!("panicked: {error}")),
+        Ok(Some(Ok(Ok(())))) => Outcome::Passed,
+        Ok(Some(Ok(Err(Stop::Failed(seen))))) => Outcome::Failed(seen),
+        Ok(Some(Ok(Err(Stop::Skipped(why))))) => Outcome::Skipped(why),
+    }
+}
+
+/// One check: its name, and what it does with a queue of its own.
+struct Check<Q> {
+    name: &'static str,
+    run: Run<Q>,
+}
+
+type Run<Q> = Box<dyn FnOnce(Bench<Q>) -> futures_util::future::BoxFuture<'static, Checked> + Send>;
+
+fn check<Q: Queue, F>(name: &'static str, run: fn(Bench<Q>) -> F) -> Check<Q>
+where
+    F: Future<Output = Checked> + Send + 'static,
+{
+    Check { name, run: Box::new(move |bench| Box::pin(run(bench))) }
+}
+
+/// All checks; those that take long come first, so that the rest runs beside them.
+fn checks<Q: Queue>() -> Vec<Check<Q>> {
+    vec![
+        check("extend", lease::extend),
+        check("lease_end", lease::lease_end),
+        check("fence", fence::fence),
+        check("settle_twice", fence::settle_twice),
+        check("checkpoint", capable::checkpoint),
+        check("fail_dead", settle::fail_dead),
+        check("stats", capable::stats),
+        check("interrupt_race", interrupt::interrupt_race),
+        check("concurrent_claims", many::concurrent_claims),
+        check("names", basics::names),
+        check("push_claim_ack", basics::push_claim_ack),
+        check("batches", basics::batches),
+        check("payloads", basics::payloads_kept),
+        check("claim_wait", basics::claim_wait),
+        check("push_wakes_claim", basics::push_wakes_claim),
+        check("release", release::release),
+        check("release_wakes_claim", release::release_wakes_claim),
+        check("release_place", release::release_place),
+        check("release_delay", release::release_delay),
+        check("reclaim_fences", fence::reclaim_fences),
+        check("mixed_receipts", fence::mixed_receipts),
+        check("fail_retry", settle::fail_retry),
+        check("dead_letters", capable::dead_letters),
+        check("dedupe", capable::dedupe),
+        check("delay", capable::delay),
+        check("priority", capable::priority),
+        check("interrupt", interrupt::interrupt),
+        check("many_receipts", many::many_receipts),
+        check("close", close::close),
+    ]
+}
+
+/// Which checks say nothing of their own when another one has failed.
+const NEEDS: &[(&str, &[&str])] = &[];
+
+const LEASE: Duration = Duration::from_secs(1);
+const AT_ONCE: usize = 10;
+/// A queue that answers within its bounds is through with any check long before.
+const CHECK_LONGEST: Duration = Duration::from_secs(120);
