@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn the_first_to_settle_settles() {
-        let moves: [(&str, fn(&Fate) -> bool); 3] = [
+        type Move = fn(&Fate) -> bool;
+        let moves: [(&str, Move); 3] = [
             ("finish", Fate::finish),
             ("give back", |fate| fate.give_back().is_some()),
             ("lose", Fate::lose),

@@ -54,10 +54,12 @@ pub trait Handler<Kind>: Send + 'static {
 
 /// Marks a [`Handler`] that is a function.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum ByFunction {}
 
 /// Marks a [`Handler`] that is a service.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum ByService {}
 
 impl<F, Fut> Handler<ByFunction> for F

@@ -36,7 +36,7 @@ pub(super) fn execute(
             let working = AssertUnwindSafe(working).catch_unwind();
             match limit {
                 None => returned(working.await),
-                Some(limit) => limited(working, limit, &own, &held).await,
+                Some(limit) => limited(working, limit, &held).await,
             }
         };
         ledger.ended(key, &held, ended);
@@ -45,12 +45,7 @@ pub(super) fn execute(
     .instrument(span)
 }
 
-async fn limited(
-    working: impl Future<Output = Caught>,
-    limit: Duration,
-    _own: &Job,
-    held: &Held,
-) -> Ended {
+async fn limited(working: impl Future<Output = Caught>, limit: Duration, held: &Held) -> Ended {
     tokio::pin!(working);
     tokio::select! {
         biased;

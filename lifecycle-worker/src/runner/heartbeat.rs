@@ -6,7 +6,7 @@
 //! # Invariants
 //! 1. What is due for a lease does not wait for the queue: an extension that hangs keeps no job
 //!    running past its lease.
-//! 2. One extension at a time.
+//! 2. One extension at a time, and after one that failed none for a twelfth of the period.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) async fn run(queue: AnyQueue, ledger: Arc<Ledger>) {
     let Some(period) = capabilities.lease_period() else { return };
     // Extending is safe to give up: it is said again.
     let bound = capabilities.call_bound.max(period / 3);
-    let mut heart = Heart { queue, ledger, period, bound, extending: None };
+    let mut heart = Heart { queue, ledger, period, bound, extending: None, not_before: None };
     let mut next: Option<Instant> = None;
     loop {
         let Heart { extending, ledger, .. } = &mut heart;
@@ -50,6 +50,8 @@ struct Heart {
     period: Duration,
     bound: Duration,
     extending: Option<JoinHandle<Batch>>,
+    /// After an extension that failed.
+    not_before: Option<Instant>,
 }
 
 async fn joined(extending: &mut Option<JoinHandle<Batch>>) -> Batch {
@@ -75,7 +77,7 @@ impl Heart {
         let (mut extend, mut tell, mut abort, mut lost) = (vec![], vec![], vec![], vec![]);
         let mut next: Option<Duration> = None;
         let mut state = locked(&self.ledger.state);
-        let can_extend = self.extending.is_none();
+        let can_extend = self.extending.is_none() && self.not_before.is_none_or(|at| now >= at);
         for (key, entry) in &mut state.entries {
             let Some(ends) = entry.lease_ends else { continue };
             let standing = entry.held.fate.standing();
@@ -103,7 +105,7 @@ impl Heart {
         }
         state.is_heart_idle = next.is_none();
         drop(state);
-        self.stop(tell, abort, lost);
+        self.stop(&tell, &abort, lost);
         if !extend.is_empty() {
             self.extend(extend);
         }
@@ -112,8 +114,8 @@ impl Heart {
 
     fn stop(
         &self,
-        tell: Vec<Arc<Held>>,
-        abort: Vec<AbortHandle>,
+        tell: &[Arc<Held>],
+        abort: &[AbortHandle],
         lost: Vec<(usize, Arc<Held>, Standing)>,
     ) {
         tell.iter().for_each(|held| held.cancel(CancelReason::LeaseLost));
@@ -183,9 +185,10 @@ impl Heart {
             }
         }
         drop(state);
+        self.not_before = failed.is_some().then(|| Instant::now() + self.period / 12);
         if let Some(error) = failed {
             telemetry::not_extended(self.queue.name(), failures, &error);
         }
-        self.stop(Vec::new(), Vec::new(), lost);
+        self.stop(&[], &[], lost);
     }
 }

@@ -143,7 +143,12 @@ impl Settler {
             // Dropped outside of the lock: a guard wakes who waits for it.
             settled.push((state.remove(todo.key), todo, kind));
         }
+        let wakes = !settled.is_empty() && std::mem::take(&mut state.wants_slot);
         drop(state);
+        if wakes {
+            // It may have waited for answers, not for a slot.
+            self.ledger.for_claimer.notify_one();
+        }
         self.failures = match &again {
             Some(error) => {
                 telemetry::not_settled(self.queue.name(), self.again.len(), error);

@@ -58,6 +58,7 @@ pub(crate) async fn run(
             Arc::clone(&ledger),
             Arc::clone(&settings),
         )),
+        claim_deadline: Instant::now(),
         queue,
         ledger,
         settings,
@@ -117,6 +118,8 @@ struct Running {
     handle: Handle,
     /// Until it has ended.
     claimer: Option<Task<Result<(), BoxError>>>,
+    /// When a claim that was under way at the cause is no more waited for.
+    claim_deadline: Instant,
     _heart: Task<()>,
     _settler: Task<()>,
     failure: Option<BoxError>,
@@ -145,19 +148,21 @@ impl Running {
         let capabilities = self.queue.capabilities();
         let bound = capabilities.call_bound + capabilities.interrupt_bound;
         let claim_deadline = Instant::now() + bound;
+        let ledger = Arc::clone(&self.ledger);
         tokio::select! {
             () = handle.cancelled() => {}
             () = async {
-                // Whatever hangs there is uncertain beyond its bound.
-                let _in_time = timeout_at(claim_deadline, self.claimer_ends()).await.is_ok();
-                until(&self.ledger, Ledger::is_empty).await;
+                // A claim that hangs beyond its bound is uncertain, and nothing waits for it.
+                timeout_at(claim_deadline, self.claimer_ends()).await.unwrap_or_default();
+                until(&ledger, Ledger::is_empty).await;
             } => {}
         }
+        self.claim_deadline = claim_deadline;
     }
 
     /// What is left is told to stop, dropped and given back.
     async fn cancel(&mut self) {
-        if self.ledger.is_empty() {
+        if self.ledger.is_empty() && self.claimer.is_none() {
             return;
         }
         let deadline = self.abort_at();
@@ -171,8 +176,9 @@ impl Running {
         if self.settings.unstoppable == Unstoppable::ReturnAnyway {
             self.ledger.give_back_anyway();
         }
-        let nothing_left = |ledger: &Ledger| ledger.is_empty();
-        self.wait(self.end_by(), std::future::pending(), nothing_left).await;
+        let end_by = self.end_by();
+        timeout_at(self.claim_deadline.min(end_by), self.claimer_ends()).await.unwrap_or_default();
+        self.wait(end_by, std::future::pending(), Ledger::is_empty).await;
     }
 
     /// Closes the queue when nobody needs it any more, and reports.

@@ -1,0 +1,185 @@
+//! What the tests of the runner share: a lifecycle of 30 s, a queue in memory, and a queue that
+//! misbehaves on demand.
+#![allow(dead_code, unreachable_pub, reason = "not every test file uses all of it")]
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lifecycle::Lifecycle;
+use lifecycle::test_kit::TestKit;
+use lifecycle_worker::{
+    Capabilities, Claimed, DeadJob, Extend, Extended, Fail, MemoryQueue, Push, Pushed, Queue,
+    QueueError, Receipt, Release, Settled, Settlement, Stats, Worker,
+};
+use tokio::sync::watch;
+
+/// A lifecycle of that worker: grace 30 s, no lame duck since nobody listens; the drain ends
+/// after 24.5 s or more, hooks begin at 26 s.
+pub async fn started(worker: Worker) -> TestKit {
+    let mut kit = TestKit::new(Lifecycle::builder().grace_period(Duration::from_secs(30)));
+    kit.life().spawn("worker", worker);
+    kit.start().await;
+    kit
+}
+
+pub async fn push(queue: &impl Queue, count: usize) {
+    let jobs: Vec<_> = (0..count).map(|n| Push::new("test", n.to_string())).collect();
+    assert!(queue.push(&jobs).await.unwrap().iter().all(Pushed::is_new));
+}
+
+/// Everything that is said of settled jobs.
+#[derive(Clone, Debug, Default)]
+pub struct Log(Arc<Mutex<Vec<Settlement>>>, Arc<watch::Sender<usize>>);
+
+impl Log {
+    pub fn of(&self, worker: Worker) -> Worker {
+        let log = self.clone();
+        worker.on_settled(move |settlement| {
+            log.0.lock().unwrap().push(settlement.clone());
+            log.1.send_modify(|count| *count += 1);
+        })
+    }
+
+    /// Waits for so many.
+    pub async fn reaches(&self, count: usize) -> Vec<Settlement> {
+        let limit = Duration::from_secs(3600);
+        let mut seen = self.1.subscribe();
+        let waited = tokio::time::timeout(limit, seen.wait_for(|seen| *seen >= count)).await;
+        waited.expect("so many are settled in time").unwrap();
+        self.all()
+    }
+
+    pub fn all(&self) -> Vec<Settlement> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// `done:2`, by the outcome's name and the attempt, in the order of settling.
+    pub fn outcomes(&self) -> Vec<String> {
+        let word = |one: &Settlement| format!("{}:{}", one.outcome.name(), one.attempt);
+        self.all().iter().map(word).collect()
+    }
+}
+
+/// What a [`Faulty`] queue does to a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    #[default]
+    None,
+    /// It fails at once.
+    Fails,
+    /// It never answers.
+    Hangs,
+}
+
+/// The faults of each call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    pub claim: Fault,
+    pub interrupt: Fault,
+    pub ack: Fault,
+    pub release: Fault,
+    pub extend: Fault,
+    pub close: Fault,
+    pub ping: Fault,
+}
+
+/// A queue in memory whose calls can be made to fail or to hang.
+#[derive(Clone, Debug)]
+pub struct Faulty {
+    pub inner: MemoryQueue,
+    pub faults: Arc<Mutex<Faults>>,
+}
+
+impl Faulty {
+    pub fn new(inner: MemoryQueue) -> Self {
+        Self { inner, faults: Arc::default() }
+    }
+
+    pub fn set(&self, set: impl FnOnce(&mut Faults)) {
+        set(&mut self.faults.lock().unwrap());
+    }
+
+    async fn suffer(&self, which: impl Fn(&Faults) -> Fault) -> Result<(), QueueError> {
+        let fault = which(&self.faults.lock().unwrap());
+        match fault {
+            Fault::None => Ok(()),
+            Fault::Fails => Err(QueueError::unavailable("cut")),
+            Fault::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+fn retry<T>(items: &[T]) -> Vec<Settled> {
+    items.iter().map(|_| Settled::Retry(QueueError::unavailable("cut"))).collect()
+}
+
+impl Queue for Faulty {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn ping(&self) -> Result<(), QueueError> {
+        self.suffer(|faults| faults.ping).await?;
+        self.inner.ping().await
+    }
+
+    async fn push(&self, jobs: &[Push]) -> Result<Vec<Pushed>, QueueError> {
+        self.inner.push(jobs).await
+    }
+
+    async fn claim(&self, max: NonZeroUsize, wait: Duration) -> Result<Vec<Claimed>, QueueError> {
+        self.suffer(|faults| faults.claim).await?;
+        self.inner.claim(max, wait).await
+    }
+
+    async fn interrupt(&self) {
+        if self.suffer(|faults| faults.interrupt).await.is_ok() {
+            self.inner.interrupt().await;
+        }
+    }
+
+    async fn ack(&self, receipts: &[Receipt]) -> Vec<Settled> {
+        match self.suffer(|faults| faults.ack).await {
+            Ok(()) => self.inner.ack(receipts).await,
+            Err(_) => retry(receipts),
+        }
+    }
+
+    async fn release(&self, jobs: &[Release]) -> Vec<Settled> {
+        match self.suffer(|faults| faults.release).await {
+            Ok(()) => self.inner.release(jobs).await,
+            Err(_) => retry(jobs),
+        }
+    }
+
+    async fn fail(&self, jobs: &[Fail]) -> Vec<Settled> {
+        self.inner.fail(jobs).await
+    }
+
+    async fn extend(&self, jobs: &[Extend]) -> Vec<Extended> {
+        match self.suffer(|faults| faults.extend).await {
+            Ok(()) => self.inner.extend(jobs).await,
+            Err(_) => {
+                jobs.iter().map(|_| Extended::Retry(QueueError::unavailable("cut"))).collect()
+            }
+        }
+    }
+
+    async fn stats(&self) -> Result<Stats, QueueError> {
+        self.inner.stats().await
+    }
+
+    async fn dead(&self, max: NonZeroUsize) -> Result<Vec<DeadJob>, QueueError> {
+        self.inner.dead(max).await
+    }
+
+    async fn close(&self) -> Result<(), QueueError> {
+        self.suffer(|faults| faults.close).await?;
+        self.inner.close().await
+    }
+}
