@@ -149,7 +149,7 @@ pub(super) async fn mixed_receipts<Q: Queue>(bench: Bench<Q>) -> Checked {
         return skipped("answers are not the broker's own");
     }
     let (first, second) = (&bench.first, &bench.second);
-    for call in ["ack", "release", "fail"] {
+    for call in ["ack", "fail", "release"] {
         if call == "release" && bench.can.release.is_none() {
             continue;
         }
@@ -168,8 +168,8 @@ pub(super) async fn mixed_receipts<Q: Queue>(bench: Bench<Q>) -> Checked {
         let settled = match call {
             "ack" => first.ack(&mixed).await?,
             "release" => {
-                let back = mixed.iter().map(|job| release(job).delay(LONG));
-                first.release(&back.collect::<Vec<_>>()).await?
+                let back: Vec<_> = mixed.iter().map(|job| release(job)).collect();
+                first.release(&back).await?
             }
             _ => {
                 let fails: Vec<_> = mixed.iter().map(|job| dead(job)).collect();

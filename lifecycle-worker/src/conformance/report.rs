@@ -48,14 +48,17 @@ impl fmt::Display for Verdict {
 }
 
 impl Report {
-    /// With what each check found; `needs` says which have to have passed for which.
-    pub(super) fn new(mut verdicts: Vec<Verdict>, needs: &[(&str, &[&'static str])]) -> Self {
+    /// With what each check found. A failure of one that builds on another, `needs` says on
+    /// which, says nothing new when that has failed.
+    pub(super) fn new(mut verdicts: Vec<Verdict>, needs: fn(&str) -> &[&str]) -> Self {
         let failed: Vec<_> = verdicts.iter().filter(|v| v.has_failed()).map(|v| v.check).collect();
         for verdict in &mut verdicts {
-            let needed = needs.iter().find(|(check, _)| *check == verdict.check);
-            let needed = needed.map_or(&[][..], |(_, needed)| *needed);
-            let Some(broken) = needed.iter().find(|name| failed.contains(*name)) else { continue };
-            verdict.outcome = Outcome::Skipped(format!("{broken} failed, and it builds on that"));
+            let Outcome::Failed(seen) = &verdict.outcome else { continue };
+            let broken = needs(verdict.check).iter().find(|name| failed.contains(*name));
+            if let Some(broken) = broken {
+                let why = format!("builds on {broken}, which failed (here: {seen})");
+                verdict.outcome = Outcome::Skipped(why);
+            }
         }
         Self { verdicts }
     }
