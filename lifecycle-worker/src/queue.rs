@@ -64,10 +64,7 @@ pub trait Queue: Send + Sync + 'static {
     /// # Errors
     /// [`QueueError`]; whether the jobs were added is then not known
     /// ([`Push::dedupe`] makes it safe to try again).
-    fn push(
-        &self,
-        jobs: &[Push],
-    ) -> impl Future<Output = Result<Vec<Pushed>, QueueError>> + Send;
+    fn push(&self, jobs: &[Push]) -> impl Future<Output = Result<Vec<Pushed>, QueueError>> + Send;
 
     /// Takes up to `max` jobs, and waits up to `wait` for the first.
     ///
