@@ -1,6 +1,10 @@
 //! Real brokers as private instances: free ports, a folder of their own, killed on drop, so
 //! that tests may stop, pause and cut them.
 
+mod proxy;
+mod redis;
 mod server;
 
+pub use proxy::Proxy;
+pub use redis::{PrivateRedis, RedisCluster};
 pub use server::{Server, free_port, needs};

@@ -1,0 +1,240 @@
+//! Claiming: a short script, and between two of them a wait on the marker.
+//!
+//! # Invariants
+//! 1. The script's answer is never thrown away: what comes after its bound is kept as *late*,
+//!    and its jobs are released by a later call. Only a dropped claim or a broken connection
+//!    leaves jobs to their leases.
+//! 2. The wait is on a connection of its own, and on the marker alone: to lose it loses no job.
+//! 3. A connection is kept only if nothing is under way on it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use redis::{RedisError, Value};
+use tokio::sync::futures::Notified;
+use tokio::time::{Instant, timeout_at};
+
+use super::codec::{self, Taken};
+use super::fault::Fault;
+use super::link::{Limit, Node, Waiter};
+use super::{JOBS_MOST, LOOK_AGAIN, RedisQueue, millis};
+use crate::claimed::Claimed;
+use crate::queue::Release;
+
+/// The answers of claims that came after their bound, or may still come.
+#[derive(Default)]
+pub(super) struct Late {
+    answers: Mutex<Vec<LateAnswer>>,
+}
+
+struct LateAnswer {
+    lease_ends: Instant,
+    answer: Answer,
+}
+
+impl Late {
+    fn add(&self, late: LateAnswer) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() < LATE_MOST {
+            answers.push(late);
+        }
+    }
+
+    fn take(&self) -> Vec<LateAnswer> {
+        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn clear(&self) {
+        drop(self.take());
+    }
+}
+
+/// Whether whoever asks is going to wait for the marker if there is nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Leave,
+    Wait,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    Interrupted,
+    LookAgain,
+}
+
+impl RedisQueue {
+    pub(super) async fn claim_up_to(
+        &self,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<Claimed>, Fault> {
+        let wait = wait.min(WAIT_MOST);
+        let ends = Instant::now() + wait;
+        let interrupted = self.shared.interrupt.notified();
+        tokio::pin!(interrupted);
+        // From here on an interrupt is seen, also before the wait begins.
+        interrupted.as_mut().enable();
+        loop {
+            let then = if Instant::now() < ends { Then::Wait } else { Then::Leave };
+            let Taken { jobs, next } = self.take_up_to(max, then).await?;
+            self.settle_late().await;
+            if !jobs.is_empty() || Instant::now() >= ends {
+                return Ok(jobs);
+            }
+            let left = ends.saturating_duration_since(Instant::now());
+            let block = left.min(LOOK_AGAIN).min(next.unwrap_or(LOOK_AGAIN));
+            let waited = Box::pin(self.wait(block, interrupted.as_mut())).await?;
+            if waited == Waited::Interrupted {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    /// Claims in several calls, where one would hold up the server.
+    async fn take_up_to(&self, max: usize, then: Then) -> Result<Taken, Fault> {
+        let limit = self.limit();
+        let mut taken = self.take(max.min(JOBS_MOST), then, limit).await?;
+        let mut full = taken.jobs.len() == JOBS_MOST;
+        while full && taken.jobs.len() < max {
+            let some = (max - taken.jobs.len()).min(JOBS_MOST);
+            // What is there is not given up because of what is not.
+            let Ok(more) = self.take(some, Then::Leave, limit).await else { break };
+            full = more.jobs.len() == JOBS_MOST;
+            taken.jobs.extend(more.jobs);
+        }
+        Ok(taken)
+    }
+
+    async fn take(&self, max: usize, then: Then, limit: Limit) -> Result<Taken, Fault> {
+        let node = self.shared.link.node(limit).await?;
+        let script = &self.shared.scripts.claim;
+        let mut call = self.call(script);
+        call.arg(millis(self.lease)).arg(max).arg(MOVED_MOST).arg(CLAIM_BYTES_MOST);
+        call.arg(u8::from(then == Then::Wait));
+        let lease_ends = Instant::now() + self.lease;
+        let mut answer: Answer = Box::pin(node.script(script, call));
+        let result = limit.hold(&mut answer).await;
+        match &result {
+            Err(Fault::TimedOut(_)) => self.shared.late.add(LateAnswer { lease_ends, answer }),
+            _ => drop(answer),
+        }
+        if result.as_ref().is_err_and(Fault::breaks) {
+            self.shared.link.lost(&node);
+        }
+        codec::taken(result?, lease_ends).ok_or(Fault::Shape)
+    }
+
+    /// Releases what late answers have brought; what has not come yet is kept while its leases
+    /// last.
+    pub(super) async fn settle_late(&self) {
+        for mut late in self.shared.late.take() {
+            match (&mut late.answer).now_or_never() {
+                Some(Ok(answer)) => {
+                    let jobs = codec::taken(answer, late.lease_ends).map(|taken| taken.jobs);
+                    let jobs = jobs.unwrap_or_default().into_iter();
+                    let jobs: Vec<_> = jobs.map(|job| Release::unstarted(job.receipt)).collect();
+                    // Whatever becomes of that, their leases cover them.
+                    drop(self.release_all(&jobs).await);
+                }
+                Some(Err(_)) => {}
+                None if late.lease_ends <= Instant::now() => {}
+                None => self.shared.late.add(late),
+            }
+        }
+    }
+
+    /// Waits for the marker, for so long at most, on a connection of its own.
+    async fn wait(
+        &self,
+        block: Duration,
+        mut interrupted: Pin<&mut Notified<'_>>,
+    ) -> Result<Waited, Fault> {
+        let limit = self.limit();
+        let node = self.shared.link.node(limit).await?;
+        let opened = tokio::select! {
+            biased;
+            () = interrupted.as_mut() => return Ok(Waited::Interrupted),
+            opened = limit.hold(self.shared.link.waiter(&node)) => opened,
+        };
+        let waiter = self.judge(&node, opened)?;
+        let mut answer = self.pop_marker(&waiter, block);
+        let limit = self.limit().after(block);
+        let popped = tokio::select! {
+            biased;
+            () = interrupted.as_mut() => {
+                self.end_wait(&node, waiter, answer).await;
+                return Ok(Waited::Interrupted);
+            }
+            popped = limit.hold(&mut answer) => popped,
+        };
+        if popped.as_ref().is_ok() || popped.as_ref().is_err_and(Fault::is_unblocked) {
+            self.shared.link.keep(waiter);
+            return Ok(Waited::LookAgain);
+        }
+        self.judge(&node, popped)?;
+        Ok(Waited::LookAgain)
+    }
+
+    fn judge<T>(&self, node: &Node, result: Result<T, Fault>) -> Result<T, Fault> {
+        if result.as_ref().is_err_and(Fault::breaks) {
+            self.shared.link.lost(node);
+        }
+        result
+    }
+
+    fn pop_marker(&self, waiter: &Waiter, block: Duration) -> Answer {
+        let mut connection = waiter.connection.clone();
+        let mut call = redis::cmd("BLPOP");
+        // Zero would be for ever.
+        let block = block.max(Duration::from_millis(1)).as_secs_f64();
+        call.arg(self.shared.keys.wake()).arg(format!("{block:.3}"));
+        Box::pin(async move { call.query_async(&mut connection).await })
+    }
+
+    /// Ends a wait that is under way on the server, so that it takes no marker for nobody, or
+    /// closes its connection where that cannot be had in time.
+    async fn end_wait(&self, node: &Node, waiter: Waiter, mut answer: Answer) {
+        let patience = Instant::now() + PATIENCE;
+        let mut unblock = redis::cmd("CLIENT");
+        unblock.arg("UNBLOCK").arg(waiter.id).arg("ERROR");
+        while let Ok(Ok(_)) = timeout_at(patience, node.command(&unblock)).await {
+            // The wait may not have reached the server before the request to end it.
+            let again = patience.min(Instant::now() + ASK_AGAIN);
+            match timeout_at(again, &mut answer).await {
+                Ok(popped) => return self.ended(waiter, popped).await,
+                Err(_) if Instant::now() >= patience => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn ended(&self, waiter: Waiter, popped: Result<Value, RedisError>) {
+        let popped = popped.map_err(Fault::from);
+        if popped.is_ok() || popped.as_ref().is_err_and(Fault::is_unblocked) {
+            self.shared.link.keep(waiter);
+        }
+        if matches!(popped, Ok(Value::Array(_))) {
+            // It was for somebody who claims: put it up again if there is something to claim.
+            let limit = Limit::of(PATIENCE);
+            drop(self.take(0, Then::Leave, limit).await);
+        }
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Value, RedisError>> + Send>>;
+
+/// What falls due in one claim becomes ready, so many of each kind at most.
+const MOVED_MOST: usize = 1000;
+/// What one call of the script hands out stops there.
+const CLAIM_BYTES_MOST: usize = 16 << 20;
+const LATE_MOST: usize = 8;
+/// A day: longer waits are this long.
+const WAIT_MOST: Duration = Duration::from_secs(24 * 3600);
+/// How long an interrupted claim tries to leave its connection in order: twice that and some
+/// is within the default interrupt bound.
+const PATIENCE: Duration = Duration::from_millis(40);
+const ASK_AGAIN: Duration = Duration::from_millis(5);
