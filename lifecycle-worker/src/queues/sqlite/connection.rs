@@ -1,0 +1,170 @@
+//! Connections of the SQLite queue: transactions that nobody drops, and one look without one.
+//!
+//! Not here: what the statements say (`statements`).
+//!
+//! # Invariants
+//! 1. A transaction runs on a task of its own to its end: dropping a call never leaves one open
+//!    on a pooled connection.
+//! 2. Of one value, one transaction runs at a time: SQLite has one writer, and those who wait
+//!    for it here wait in their order, and not by asking again.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, SqlitePool};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+
+use crate::error::QueueError;
+use crate::queues::sql::{Fault, mapped, no_answer};
+
+/// What a transaction does.
+pub(super) type Work<T> = Box<
+    dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send,
+>;
+
+/// The options that a URL means, with ours.
+pub(super) fn options(url: &str) -> Result<SqliteConnectOptions, QueueError> {
+    let invalid = |what: String| QueueError::Invalid { what };
+    if !url.starts_with("sqlite:") {
+        return Err(invalid("the URL of a SQLite queue begins with sqlite:".to_owned()));
+    }
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    if path.is_empty() || path.contains(":memory:") || path.contains("mode=memory") {
+        return Err(invalid("a SQLite queue needs a file: sqlite:///path/to/file".to_owned()));
+    }
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|error| invalid(format!("the URL is none of SQLite: {error}")))?;
+    Ok(options
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY)
+        .disable_statement_logging())
+}
+
+/// A pool on that file, which is created if it is missing.
+pub(super) async fn pool(options: SqliteConnectOptions) -> Result<SqlitePool, QueueError> {
+    let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false);
+    let pool = pool.connect_lazy_with(options);
+    // Two processes that open a new file at once both turn it to WAL, and one may be told that
+    // it is busy without having waited.
+    let opened = timeout(BUSY, async {
+        // Bound: BUSY, above.
+        loop {
+            match pool.acquire().await.map_err(error) {
+                Err(QueueError::Unavailable(_)) => tokio::time::sleep(OPEN_AGAIN).await,
+                opened => return opened.map(drop),
+            }
+        }
+    });
+    opened.await.unwrap_or_else(|_| Err(QueueError::timed_out(BUSY)))?;
+    Ok(pool)
+}
+
+/// The answer of a transaction within `bound`; what takes longer goes on without us. One that
+/// nobody waits for before it begins does not begin.
+pub(super) async fn write<T: Send + 'static>(
+    pool: &SqlitePool,
+    writer: &Arc<Semaphore>,
+    bound: Duration,
+    work: Work<T>,
+) -> Result<T, QueueError> {
+    let (tell, told) = oneshot::channel();
+    let (pool, writer) = (pool.clone(), Arc::clone(writer));
+    tokio::spawn(async move {
+        let Ok(_turn) = writer.acquire_owned().await else { return };
+        if !tell.is_closed() {
+            // Whoever asked may have left; the work is done all the same.
+            drop(tell.send(transaction(&pool, work).await));
+        }
+    });
+    match timeout(bound, told).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(no_answer()),
+        Err(_) => Err(QueueError::timed_out(bound)),
+    }
+}
+
+/// Never dropped: on a task of its own.
+pub(super) async fn transaction<T>(pool: &SqlitePool, work: Work<T>) -> Result<T, QueueError> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
+    let answer = work(&mut transaction).await;
+    match answer {
+        Ok(answer) => transaction.commit().await.map(|()| answer).map_err(error),
+        Err(cause) => {
+            if let Err(error) = transaction.rollback().await {
+                tracing::debug!(%error, "the connection is closed by its pool");
+            }
+            Err(error(cause))
+        }
+    }
+}
+
+/// The machine's clock, in microseconds since 1970: the one that all processes on a file share.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn error(error: sqlx::Error) -> QueueError {
+    mapped(error, |error| fault(error.code().as_deref().unwrap_or_default(), error.message()))
+}
+
+/// Whose fault a code is; its low byte is what is documented, the rest a detail.
+fn fault(code: &str, message: &str) -> Fault {
+    let code = code.parse::<i32>().unwrap_or_default() & 0xff;
+    let missing = ["no such table", "no such column", "has no column"];
+    match code {
+        // SQLITE_ERROR says by its words alone what it is.
+        1 if missing.iter().any(|words| message.contains(words)) => Fault::NotPrepared,
+        // PERM, READONLY, AUTH.
+        3 | 8 | 23 => Fault::Denied,
+        // CORRUPT, CANTOPEN (the folder is missing), TOOBIG, MISMATCH, NOTADB.
+        11 | 14 | 18 | 20 | 26 => Fault::Invalid,
+        _ => Fault::Unavailable,
+    }
+}
+
+/// One writes, the others look.
+const CONNECTIONS: u32 = 4;
+/// How long SQLite asks again for a lock that another process has, and a file may take to open.
+const BUSY: Duration = Duration::from_secs(5);
+const OPEN_AGAIN: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_one_of_a_file() {
+        assert!(options("sqlite:///var/lib/app/jobs.db").is_ok());
+        assert!(options("sqlite:jobs.db").is_ok());
+        for url in ["", "jobs.db", "sqlite:", "sqlite::memory:", "sqlite://a?mode=memory"] {
+            let error = options(url).unwrap_err();
+            assert!(matches!(error, QueueError::Invalid { .. }), "{url}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_code_says_whose_fault_it_is() {
+        let faults = [
+            ("1", "no such table: lifecycle_worker_jobs", Fault::NotPrepared),
+            ("1", "near \"SELEC\": syntax error", Fault::Unavailable),
+            ("5", "database is locked", Fault::Unavailable),
+            ("517", "database is locked", Fault::Unavailable),
+            ("8", "attempt to write a readonly database", Fault::Denied),
+            ("1032", "attempt to write a readonly database", Fault::Denied),
+            ("14", "unable to open database file", Fault::Invalid),
+            ("26", "file is not a database", Fault::Invalid),
+        ];
+        for (code, message, expected) in faults {
+            assert_eq!(fault(code, message), expected, "{code} {message}");
+        }
+    }
+}
