@@ -137,7 +137,7 @@ mod tests {
     fn chunks_are_bounded_and_lose_nothing() {
         let sizes =
             |items: &[usize]| chunks(items, |item| *item).map(<[usize]>::len).collect::<Vec<_>>();
-        assert_eq!(sizes(&[]), []);
+        assert_eq!(sizes(&[]), [0_usize; 0]);
         assert_eq!(sizes(&vec![0; 1001]), [500, 500, 1]);
         assert_eq!(sizes(&[BYTES_MOST - 1, 1, 1, 2 * BYTES_MOST, 1]), [2, 1, 1, 1]);
     }
