@@ -11,7 +11,7 @@ set -euo pipefail
 main() {
     prepare
     echo "without a mutant:"
-    for crate in lifecycle lifecycle-tower; do
+    for crate in lifecycle lifecycle-tower lifecycle-worker; do
         run "$crate" loom_ || { tail -n 40 "$log"; stale "the models fail without a mutant"; }
         printf '  %-16s %s\n' "$crate" "$(grep '^test result' "$log")"
     done
@@ -161,21 +161,24 @@ mutant() {
     cp "$root/$file" "$copy/$file"
 }
 
-# A workspace of the two crates alone; always in the same place, so that a build is reused.
+# A workspace of the three crates alone; always in the same place, so that a build is reused.
 prepare() {
     rm -rf "$copy"
     mkdir -p "$copy"
-    cp -r "$root/lifecycle" "$root/lifecycle-tower" "$root/Cargo.lock" "$copy"
+    cp -r "$root/lifecycle" "$root/lifecycle-tower" "$root/lifecycle-worker" "$root/Cargo.lock" \
+        "$copy"
     perl -0777 -pe '
-        s/^members = \[.*?\]/members = ["lifecycle", "lifecycle-tower"]/ms;
+        s/^members = \[.*?\]/members = ["lifecycle", "lifecycle-tower", "lifecycle-worker"]/ms;
         s/^default-members = \[.*?\]\n//ms' "$root/Cargo.toml" > "$copy/Cargo.toml"
 }
 
+# Building has no limit, what is built has: on a machine that is new or busy a build is slow.
 run() {
+    local loom=(cargo test -p "$1" --lib --release)
     (cd "$copy" \
-        && RUSTFLAGS="--cfg lifecycle_loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR="$work" \
-            CARGO_PROFILE_RELEASE_INCREMENTAL=true \
-            timeout 300 cargo test -p "$1" --lib --release "$2" \
+        && export RUSTFLAGS="--cfg lifecycle_loom" LOOM_MAX_PREEMPTIONS=3 \
+            CARGO_TARGET_DIR="$work" CARGO_PROFILE_RELEASE_INCREMENTAL=true \
+        && "${loom[@]}" --no-run && timeout 300 "${loom[@]}" "$2" \
     ) > "$log" 2>&1
 }
 

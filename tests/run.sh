@@ -80,7 +80,7 @@ check_without_warnings() {
 # Each feature alone, and none, must build.
 step_features() {
     local package features feature
-    for package in lifecycle lifecycle-tower lifecycle-drill; do
+    for package in lifecycle lifecycle-tower lifecycle-worker lifecycle-drill; do
         check_without_warnings -p "$package" --no-default-features
         echo "$package without features builds"
         features=$(cargo metadata --no-deps --format-version 1 | python3 -c "
