@@ -8,6 +8,25 @@
 //! 1. Every wait is bounded, by the queue's own bounds or by the suite's.
 //! 2. Every check has a queue of its own, so that one fault is one line of the report: what fails
 //!    because of another check's failure is skipped, and says so.
+//!
+//! # Examples
+//! ```
+//! # #[cfg(feature = "memory")]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! use lifecycle_worker::{MemoryQueue, conformance};
+//!
+//! let report = conformance::suite(async |setting| {
+//!     let queue = MemoryQueue::new(setting.name).lease(setting.lease);
+//!     let other = queue.claimant();
+//!     Ok((queue, other))
+//! })
+//! .await;
+//! report.assert_passed();
+//! # }
+//! # #[cfg(not(feature = "memory"))]
+//! # fn main() {}
+//! ```
 
 mod basics;
 mod bench;
@@ -54,25 +73,6 @@ pub struct Setting {
 ///
 /// # Cancel safety
 /// Cancel safe: dropping it ends the checks where they are; their jobs stay at the broker.
-///
-/// # Examples
-/// ```
-/// # #[cfg(feature = "memory")]
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() {
-/// use lifecycle_worker::{MemoryQueue, conformance};
-///
-/// let report = conformance::suite(async |setting| {
-///     let queue = MemoryQueue::new(setting.name).lease(setting.lease);
-///     let other = queue.claimant();
-///     Ok((queue, other))
-/// })
-/// .await;
-/// report.assert_passed();
-/// # }
-/// # #[cfg(not(feature = "memory"))]
-/// # fn main() {}
-/// ```
 pub async fn suite<Q: Queue>(setup: impl AsyncFn(Setting) -> Result<(Q, Q), BoxError>) -> Report {
     let checks = stream::iter(checks::<Q>());
     let verdicts = checks.map(|check| run(check, &setup)).buffered(AT_ONCE);

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     ClaimWaitsTooLittle,
     ClaimsTwice,
     CloseDoesNothing,
+    /// No fault: a broker of connections, which does not answer.
+    ConnectionIsLease,
     DeadComesAgain,
     DeadIsOldestFirst,
     DedupeForgets,
@@ -93,7 +95,8 @@ impl Broken {
     ) -> (Self, Self) {
         let honest = MemoryQueue::new(name).lease(lease);
         let declared = declare(honest.capabilities());
-        let lease = if fault == Fault::LeaseNeverEnds { HOUR } else { lease };
+        let never_ends = fault == Fault::LeaseNeverEnds || declared.lease_period().is_none();
+        let lease = if never_ends { HOUR } else { lease };
         let first = honest.lease(lease);
         let second = first.claimant();
         let shared = Arc::new(Shared::default());
@@ -172,7 +175,7 @@ impl Broken {
     fn is_held_by_self(&self, receipt: &Receipt) -> bool {
         let seen = self.seen();
         let newest = seen.newest.get(receipt.id());
-        newest.is_some_and(|(_, holder, _)| format!("{holder:?}") == format!("{:?}", self.inner))
+        newest.is_some_and(|(_, holder, _)| is_same(holder, &self.inner))
     }
 
     async fn ack_one(&self, receipt: &Receipt) -> Settled {
@@ -261,7 +264,9 @@ impl Queue for Broken {
                     job.lease_ends = Some(Instant::now() + self.period());
                 }
             }
-            Fault::LeaseIsNotTold => claimed.iter_mut().for_each(|job| job.lease_ends = None),
+            Fault::ConnectionIsLease | Fault::LeaseIsNotTold => {
+                claimed.iter_mut().for_each(|job| job.lease_ends = None);
+            }
             Fault::ReleaseCounts => {
                 claimed.iter_mut().for_each(|job| job.attempt += job.returns);
             }
@@ -288,6 +293,7 @@ impl Queue for Broken {
         match self.fault {
             Fault::AckAnswersInReverse => settled.reverse(),
             Fault::AckOfManyIsCut => settled.truncate(500),
+            Fault::ConnectionIsLease => return unanswered(receipts),
             _ => {}
         }
         settled
@@ -305,7 +311,8 @@ impl Queue for Broken {
         if self.fault == Fault::NoRelease {
             return jobs.iter().map(|_| Settled::Unsupported).collect();
         }
-        self.inner.release(&jobs).await
+        let settled = self.inner.release(&jobs).await;
+        if self.fault == Fault::ConnectionIsLease { unanswered(&jobs) } else { settled }
     }
 
     async fn fail(&self, jobs: &[Fail]) -> Vec<Settled> {
@@ -325,10 +332,13 @@ impl Queue for Broken {
             // A queue that is closed has nothing more to get wrong.
             drop(self.inner.push(&[job]).await);
         }
-        settled
+        if self.fault == Fault::ConnectionIsLease { unanswered(&jobs) } else { settled }
     }
 
     async fn extend(&self, jobs: &[Extend]) -> Vec<Extended> {
+        if self.fault == Fault::ConnectionIsLease {
+            return jobs.iter().map(|_| Extended::Unsupported).collect();
+        }
         let mut extended = Vec::new();
         for job in jobs {
             let mut job = job.clone();
@@ -376,8 +386,25 @@ impl Queue for Broken {
         if self.fault == Fault::CloseDoesNothing && self.is_first {
             return Ok(());
         }
+        if self.fault == Fault::ConnectionIsLease {
+            // Its jobs are claimable again, their attempts counted; what is settled is Lost.
+            let own = |(receipt, holder, _): &(Receipt, MemoryQueue, Instant)| {
+                let back = Fail::new(receipt.clone(), "gone", Next::Retry(Duration::ZERO));
+                is_same(holder, &self.inner).then_some(back)
+            };
+            let held: Vec<_> = self.seen().newest.values().filter_map(own).collect();
+            drop(self.inner.fail(&held).await);
+        }
         self.inner.close().await
     }
+}
+
+fn is_same(one: &MemoryQueue, other: &MemoryQueue) -> bool {
+    format!("{one:?}") == format!("{other:?}")
+}
+
+fn unanswered<T>(items: &[T]) -> Vec<Settled> {
+    items.iter().map(|_| Settled::Done).collect()
 }
 
 /// Longer than any check lasts.
