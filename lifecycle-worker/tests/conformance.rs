@@ -117,6 +117,14 @@ async fn a_broker_of_connections_that_does_not_answer_conforms() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_is_far_away_conforms() {
+    let began = Instant::now();
+    report_on(Fault::Slow, honest).await.assert_passed();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(25), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_and_a_queue_that_cannot_be_made_are_failures() {
     let report = report_on(Fault::PanicsOnEmptyAck, honest).await;
     assert_eq!(report.failed(), ["batches"], "{report}");

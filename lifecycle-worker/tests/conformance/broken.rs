@@ -52,6 +52,8 @@ pub(crate) enum Fault {
     ReleaseCounts,
     ReleaseDelayIsIgnored,
     RetryComesEarly,
+    /// No fault: a broker that is far away.
+    Slow,
     StatsForgetReturns,
 }
 
@@ -114,6 +116,13 @@ impl Broken {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.shared.seen.lock().expect("nothing panics that holds it")
+    }
+
+    /// The way to the broker, or back.
+    async fn travel(&self) {
+        if self.fault == Fault::Slow {
+            sleep(TRAVEL).await;
+        }
     }
 
     fn period(&self) -> Duration {
@@ -234,10 +243,12 @@ impl Queue for Broken {
     }
 
     async fn ping(&self) -> Result<(), QueueError> {
+        self.travel().await;
         self.inner.ping().await
     }
 
     async fn push(&self, jobs: &[Push]) -> Result<Vec<Pushed>, QueueError> {
+        self.travel().await;
         let jobs: Vec<_> = jobs.iter().map(|job| self.changed(job)).collect();
         let pushed = self.inner.push(&jobs).await;
         self.shared.pushed.notify_waiters();
@@ -245,6 +256,7 @@ impl Queue for Broken {
     }
 
     async fn claim(&self, max: NonZeroUsize, wait: Duration) -> Result<Vec<Claimed>, QueueError> {
+        self.travel().await;
         self.interrupted.store(false, Relaxed);
         let mut claimed = match self.fault {
             Fault::ClaimIsNotWoken | Fault::ClaimIsNotWokenByRelease => {
@@ -256,6 +268,7 @@ impl Queue for Broken {
             _ => self.inner.claim(max, wait).await?,
         };
         self.note(&mut claimed, max);
+        self.travel().await;
         match self.fault {
             Fault::ClaimReverses => claimed.reverse(),
             Fault::InterruptLosesJob if self.interrupted.load(Relaxed) => claimed.clear(),
@@ -276,6 +289,7 @@ impl Queue for Broken {
     }
 
     async fn interrupt(&self) {
+        self.travel().await;
         self.interrupted.store(true, Relaxed);
         self.interrupt.notify_waiters();
         if self.fault != Fault::InterruptDoesNothing {
@@ -284,6 +298,7 @@ impl Queue for Broken {
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Settled> {
+        self.travel().await;
         assert!(self.fault != Fault::PanicsOnEmptyAck || !receipts.is_empty(), "nothing to ack");
         self.seen().has_acked = true;
         let mut settled = Vec::new();
@@ -300,6 +315,7 @@ impl Queue for Broken {
     }
 
     async fn release(&self, jobs: &[Release]) -> Vec<Settled> {
+        self.travel().await;
         let mut jobs = jobs.to_vec();
         for job in &mut jobs {
             match self.fault {
@@ -316,6 +332,7 @@ impl Queue for Broken {
     }
 
     async fn fail(&self, jobs: &[Fail]) -> Vec<Settled> {
+        self.travel().await;
         let mut jobs = jobs.to_vec();
         let mut again = 0;
         for job in &mut jobs {
@@ -336,6 +353,7 @@ impl Queue for Broken {
     }
 
     async fn extend(&self, jobs: &[Extend]) -> Vec<Extended> {
+        self.travel().await;
         if self.fault == Fault::ConnectionIsLease {
             return jobs.iter().map(|_| Extended::Unsupported).collect();
         }
@@ -353,7 +371,9 @@ impl Queue for Broken {
                 _ => self.inner.clone(),
             };
             extended.push(match inner.extend(&[job]).await.remove(0) {
-                Extended::Until(_) => Extended::Until(Instant::now() + self.period()),
+                Extended::Until(_) if self.fault != Fault::Slow => {
+                    Extended::Until(Instant::now() + self.period())
+                }
                 other => other,
             });
         }
@@ -361,6 +381,7 @@ impl Queue for Broken {
     }
 
     async fn stats(&self) -> Result<Stats, QueueError> {
+        self.travel().await;
         let mut stats = self.inner.stats().await?;
         match self.fault {
             Fault::NoStats => return Err(QueueError::Unsupported { what: "stats".into() }),
@@ -371,6 +392,7 @@ impl Queue for Broken {
     }
 
     async fn dead(&self, max: NonZeroUsize) -> Result<Vec<DeadJob>, QueueError> {
+        self.travel().await;
         let mut dead = self.inner.dead(max).await?;
         match self.fault {
             Fault::NoDeadLetters => {
@@ -383,6 +405,7 @@ impl Queue for Broken {
     }
 
     async fn close(&self) -> Result<(), QueueError> {
+        self.travel().await;
         if self.fault == Fault::CloseDoesNothing && self.is_first {
             return Ok(());
         }
@@ -409,5 +432,6 @@ fn unanswered<T>(items: &[T]) -> Vec<Settled> {
 
 /// Longer than any check lasts.
 const HOUR: Duration = Duration::from_secs(3600);
+const TRAVEL: Duration = Duration::from_millis(30);
 /// How often a queue looks that is told of nothing.
 const SELDOM: Duration = Duration::from_millis(2500);
