@@ -35,7 +35,9 @@ pub(crate) enum Fault {
     DeadIsOldestFirst,
     DedupeForgets,
     DelayIsIgnored,
+    ExtendByAnyoneCounts,
     ExtendDoesNothing,
+    FailByAnyoneCounts,
     HeadersAreDropped,
     InterruptDoesNothing,
     InterruptLosesJob,
@@ -49,6 +51,7 @@ pub(crate) enum Fault {
     NoStats,
     PanicsOnEmptyAck,
     PriorityIsIgnored,
+    ReleaseByAnyoneCounts,
     ReleaseCounts,
     ReleaseDelayIsIgnored,
     RetryComesEarly,
@@ -179,6 +182,13 @@ impl Broken {
             self.seen().newest.remove(receipt.id());
         }
         settled
+    }
+
+    /// The newest claim of a job, and whose it is, if it is the other identity's.
+    fn of_other(&self, receipt: &Receipt) -> Option<(Receipt, MemoryQueue)> {
+        let newest = self.seen().newest.get(receipt.id()).cloned();
+        let (newest, holder, _) = newest?;
+        (!is_same(&holder, &self.inner)).then_some((newest, holder))
     }
 
     fn is_held_by_self(&self, receipt: &Receipt) -> bool {
@@ -327,7 +337,14 @@ impl Queue for Broken {
         if self.fault == Fault::NoRelease {
             return jobs.iter().map(|_| Settled::Unsupported).collect();
         }
-        let settled = self.inner.release(&jobs).await;
+        let mut settled = self.inner.release(&jobs).await;
+        if self.fault == Fault::ReleaseByAnyoneCounts {
+            for (job, settled) in jobs.iter_mut().zip(&mut settled) {
+                let Some((newest, holder)) = self.of_other(&job.receipt) else { continue };
+                job.receipt = newest;
+                *settled = holder.release(std::slice::from_ref(job)).await.remove(0);
+            }
+        }
         if self.fault == Fault::ConnectionIsLease { unanswered(&jobs) } else { settled }
     }
 
@@ -343,7 +360,14 @@ impl Queue for Broken {
                 _ => {}
             }
         }
-        let settled = self.inner.fail(&jobs).await;
+        let mut settled = self.inner.fail(&jobs).await;
+        if self.fault == Fault::FailByAnyoneCounts {
+            for (job, settled) in jobs.iter_mut().zip(&mut settled) {
+                let Some((newest, holder)) = self.of_other(&job.receipt) else { continue };
+                job.receipt = newest;
+                *settled = holder.fail(std::slice::from_ref(job)).await.remove(0);
+            }
+        }
         for _ in 0..again {
             let job = Push::new("again", "x").delay(Duration::from_secs(1));
             // A queue that is closed has nothing more to get wrong.
@@ -364,12 +388,17 @@ impl Queue for Broken {
                 job.checkpoint = None;
             }
             let seen = self.seen().newest.get(job.receipt.id()).cloned();
-            let inner = match (self.fault, seen) {
+            let mut inner = match (self.fault, seen) {
                 (Fault::ExtendDoesNothing, Some((.., ends))) => {
                     self.inner.clone().lease(ends.saturating_duration_since(Instant::now()))
                 }
                 _ => self.inner.clone(),
             };
+            if self.fault == Fault::ExtendByAnyoneCounts
+                && let Some((newest, holder)) = self.of_other(&job.receipt)
+            {
+                (job.receipt, inner) = (newest, holder);
+            }
             extended.push(match inner.extend(&[job]).await.remove(0) {
                 Extended::Until(_) if self.fault != Fault::Slow => {
                     Extended::Until(Instant::now() + self.period())
