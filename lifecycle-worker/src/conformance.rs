@@ -8,6 +8,25 @@
 //! 1. Every wait is bounded, by the queue's own bounds or by the suite's.
 //! 2. Every check has a queue of its own, so that one fault is one line of the report: what fails
 //!    because of another check's failure is skipped, and says so.
+//!
+//! # Examples
+//! ```
+//! # #[cfg(feature = "memory")]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! use lifecycle_worker::{MemoryQueue, conformance};
+//!
+//! let report = conformance::suite(async |setting| {
+//!     let queue = MemoryQueue::new(setting.name).lease(setting.lease);
+//!     let other = queue.claimant();
+//!     Ok((queue, other))
+//! })
+//! .await;
+//! report.assert_passed();
+//! # }
+//! # #[cfg(not(feature = "memory"))]
+//! # fn main() {}
+//! ```
 
 mod basics;
 mod bench;
@@ -40,7 +59,7 @@ use crate::queue::Queue;
 pub struct Setting {
     /// A name that no other queue of any run has: letters, digits and underscores, 40 at most.
     pub name: String,
-    /// The lease's period, where it can be chosen.
+    /// The lease's period, where it can be chosen: a second, or more where it is not to end.
     pub lease: Duration,
 }
 
@@ -54,25 +73,6 @@ pub struct Setting {
 ///
 /// # Cancel safety
 /// Cancel safe: dropping it ends the checks where they are; their jobs stay at the broker.
-///
-/// # Examples
-/// ```
-/// # #[cfg(feature = "memory")]
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() {
-/// use lifecycle_worker::{MemoryQueue, conformance};
-///
-/// let report = conformance::suite(async |setting| {
-///     let queue = MemoryQueue::new(setting.name).lease(setting.lease);
-///     let other = queue.claimant();
-///     Ok((queue, other))
-/// })
-/// .await;
-/// report.assert_passed();
-/// # }
-/// # #[cfg(not(feature = "memory"))]
-/// # fn main() {}
-/// ```
 pub async fn suite<Q: Queue>(setup: impl AsyncFn(Setting) -> Result<(Q, Q), BoxError>) -> Report {
     let checks = stream::iter(checks::<Q>());
     let verdicts = checks.map(|check| run(check, &setup)).buffered(AT_ONCE);
@@ -85,7 +85,7 @@ async fn run<Q: Queue>(
     setup: &impl AsyncFn(Setting) -> Result<(Q, Q), BoxError>,
 ) -> Verdict {
     let name = format!("{}_{:08x}", check.name, fastrand::u32(..));
-    let setting = Setting { name, lease: LEASE };
+    let setting = Setting { name, lease: check.lease };
     let outcome = match timeout(CHECK_LONGEST, setup(setting)).await {
         Err(_) => Outcome::Failed(format!("no queue within {} s", CHECK_LONGEST.as_secs())),
         Ok(Err(error)) => Outcome::Failed(format!("no queue: {}", chain(error.as_ref()))),
@@ -116,6 +116,7 @@ async fn judge<Q: Queue>(run: Run<Q>, bench: Bench<Q>) -> Outcome {
 /// One check: its name, and what it does with a queue of its own.
 struct Check<Q> {
     name: &'static str,
+    lease: Duration,
     run: Run<Q>,
 }
 
@@ -125,20 +126,27 @@ fn check<Q: Queue, F>(name: &'static str, run: fn(Bench<Q>) -> F) -> Check<Q>
 where
     F: Future<Output = Checked> + Send + 'static,
 {
-    Check { name, run: Box::new(move |bench| Box::pin(run(bench))) }
+    Check { name, lease: LONG_LEASE, run: Box::new(move |bench| Box::pin(run(bench))) }
+}
+
+impl<Q> Check<Q> {
+    /// With a lease that the check may have to wait for the end of.
+    fn lease(self, lease: Duration) -> Self {
+        Self { lease, ..self }
+    }
 }
 
 /// All checks; those that take long come first, so that the rest runs beside them.
 fn checks<Q: Queue>() -> Vec<Check<Q>> {
     vec![
-        check("extend", lease::extend),
-        check("lease_end", lease::lease_end),
-        check("fence", fence::fence),
+        check("extend", lease::extend).lease(SHORT_LEASE),
+        check("lease_end", lease::lease_end).lease(SHORT_LEASE),
+        check("fence", fence::fence).lease(2 * SHORT_LEASE),
         check("settle_twice", fence::settle_twice),
-        check("checkpoint", capable::checkpoint),
-        check("fail_dead", settle::fail_dead),
-        check("stats", capable::stats),
-        check("interrupt_race", interrupt::interrupt_race),
+        check("checkpoint", capable::checkpoint).lease(SHORT_LEASE),
+        check("fail_dead", settle::fail_dead).lease(SHORT_LEASE),
+        check("stats", capable::stats).lease(3 * SHORT_LEASE),
+        check("interrupt_race", interrupt::interrupt_race).lease(SHORT_LEASE),
         check("concurrent_claims", many::concurrent_claims),
         check("names", basics::names),
         check("push_claim_ack", basics::push_claim_ack),
@@ -181,7 +189,10 @@ fn needs(check: &str) -> &'static [&'static str] {
     }
 }
 
-const LEASE: Duration = Duration::from_secs(1);
+/// Short for those who wait for its end, and more than a slow broker takes to settle.
+const SHORT_LEASE: Duration = Duration::from_secs(1);
+/// For the others, whose jobs stay theirs on a busy machine.
+const LONG_LEASE: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 10;
 /// A queue that answers within its bounds is through with any check long before.
 const CHECK_LONGEST: Duration = Duration::from_secs(120);

@@ -29,11 +29,15 @@ pub(crate) enum Fault {
     ClaimWaitsTooLittle,
     ClaimsTwice,
     CloseDoesNothing,
+    /// No fault: a broker of connections, which does not answer.
+    ConnectionIsLease,
     DeadComesAgain,
     DeadIsOldestFirst,
     DedupeForgets,
     DelayIsIgnored,
+    ExtendByAnyoneCounts,
     ExtendDoesNothing,
+    FailByAnyoneCounts,
     HeadersAreDropped,
     InterruptDoesNothing,
     InterruptLosesJob,
@@ -47,9 +51,12 @@ pub(crate) enum Fault {
     NoStats,
     PanicsOnEmptyAck,
     PriorityIsIgnored,
+    ReleaseByAnyoneCounts,
     ReleaseCounts,
     ReleaseDelayIsIgnored,
     RetryComesEarly,
+    /// No fault: a broker that is far away.
+    Slow,
     StatsForgetReturns,
 }
 
@@ -93,7 +100,8 @@ impl Broken {
     ) -> (Self, Self) {
         let honest = MemoryQueue::new(name).lease(lease);
         let declared = declare(honest.capabilities());
-        let lease = if fault == Fault::LeaseNeverEnds { HOUR } else { lease };
+        let never_ends = fault == Fault::LeaseNeverEnds || declared.lease_period().is_none();
+        let lease = if never_ends { HOUR } else { lease };
         let first = honest.lease(lease);
         let second = first.claimant();
         let shared = Arc::new(Shared::default());
@@ -111,6 +119,13 @@ impl Broken {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.shared.seen.lock().expect("nothing panics that holds it")
+    }
+
+    /// The way to the broker, or back.
+    async fn travel(&self) {
+        if self.fault == Fault::Slow {
+            sleep(TRAVEL).await;
+        }
     }
 
     fn period(&self) -> Duration {
@@ -169,10 +184,17 @@ impl Broken {
         settled
     }
 
+    /// The newest claim of a job, and whose it is, if it is the other identity's.
+    fn of_other(&self, receipt: &Receipt) -> Option<(Receipt, MemoryQueue)> {
+        let newest = self.seen().newest.get(receipt.id()).cloned();
+        let (newest, holder, _) = newest?;
+        (!is_same(&holder, &self.inner)).then_some((newest, holder))
+    }
+
     fn is_held_by_self(&self, receipt: &Receipt) -> bool {
         let seen = self.seen();
         let newest = seen.newest.get(receipt.id());
-        newest.is_some_and(|(_, holder, _)| format!("{holder:?}") == format!("{:?}", self.inner))
+        newest.is_some_and(|(_, holder, _)| is_same(holder, &self.inner))
     }
 
     async fn ack_one(&self, receipt: &Receipt) -> Settled {
@@ -231,10 +253,12 @@ impl Queue for Broken {
     }
 
     async fn ping(&self) -> Result<(), QueueError> {
+        self.travel().await;
         self.inner.ping().await
     }
 
     async fn push(&self, jobs: &[Push]) -> Result<Vec<Pushed>, QueueError> {
+        self.travel().await;
         let jobs: Vec<_> = jobs.iter().map(|job| self.changed(job)).collect();
         let pushed = self.inner.push(&jobs).await;
         self.shared.pushed.notify_waiters();
@@ -242,6 +266,7 @@ impl Queue for Broken {
     }
 
     async fn claim(&self, max: NonZeroUsize, wait: Duration) -> Result<Vec<Claimed>, QueueError> {
+        self.travel().await;
         self.interrupted.store(false, Relaxed);
         let mut claimed = match self.fault {
             Fault::ClaimIsNotWoken | Fault::ClaimIsNotWokenByRelease => {
@@ -253,6 +278,7 @@ impl Queue for Broken {
             _ => self.inner.claim(max, wait).await?,
         };
         self.note(&mut claimed, max);
+        self.travel().await;
         match self.fault {
             Fault::ClaimReverses => claimed.reverse(),
             Fault::InterruptLosesJob if self.interrupted.load(Relaxed) => claimed.clear(),
@@ -261,7 +287,9 @@ impl Queue for Broken {
                     job.lease_ends = Some(Instant::now() + self.period());
                 }
             }
-            Fault::LeaseIsNotTold => claimed.iter_mut().for_each(|job| job.lease_ends = None),
+            Fault::ConnectionIsLease | Fault::LeaseIsNotTold => {
+                claimed.iter_mut().for_each(|job| job.lease_ends = None);
+            }
             Fault::ReleaseCounts => {
                 claimed.iter_mut().for_each(|job| job.attempt += job.returns);
             }
@@ -271,6 +299,7 @@ impl Queue for Broken {
     }
 
     async fn interrupt(&self) {
+        self.travel().await;
         self.interrupted.store(true, Relaxed);
         self.interrupt.notify_waiters();
         if self.fault != Fault::InterruptDoesNothing {
@@ -279,6 +308,7 @@ impl Queue for Broken {
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Settled> {
+        self.travel().await;
         assert!(self.fault != Fault::PanicsOnEmptyAck || !receipts.is_empty(), "nothing to ack");
         self.seen().has_acked = true;
         let mut settled = Vec::new();
@@ -288,12 +318,14 @@ impl Queue for Broken {
         match self.fault {
             Fault::AckAnswersInReverse => settled.reverse(),
             Fault::AckOfManyIsCut => settled.truncate(500),
+            Fault::ConnectionIsLease => return unanswered(receipts),
             _ => {}
         }
         settled
     }
 
     async fn release(&self, jobs: &[Release]) -> Vec<Settled> {
+        self.travel().await;
         let mut jobs = jobs.to_vec();
         for job in &mut jobs {
             match self.fault {
@@ -305,10 +337,19 @@ impl Queue for Broken {
         if self.fault == Fault::NoRelease {
             return jobs.iter().map(|_| Settled::Unsupported).collect();
         }
-        self.inner.release(&jobs).await
+        let mut settled = self.inner.release(&jobs).await;
+        if self.fault == Fault::ReleaseByAnyoneCounts {
+            for (job, settled) in jobs.iter_mut().zip(&mut settled) {
+                let Some((newest, holder)) = self.of_other(&job.receipt) else { continue };
+                job.receipt = newest;
+                *settled = holder.release(std::slice::from_ref(job)).await.remove(0);
+            }
+        }
+        if self.fault == Fault::ConnectionIsLease { unanswered(&jobs) } else { settled }
     }
 
     async fn fail(&self, jobs: &[Fail]) -> Vec<Settled> {
+        self.travel().await;
         let mut jobs = jobs.to_vec();
         let mut again = 0;
         for job in &mut jobs {
@@ -319,16 +360,27 @@ impl Queue for Broken {
                 _ => {}
             }
         }
-        let settled = self.inner.fail(&jobs).await;
+        let mut settled = self.inner.fail(&jobs).await;
+        if self.fault == Fault::FailByAnyoneCounts {
+            for (job, settled) in jobs.iter_mut().zip(&mut settled) {
+                let Some((newest, holder)) = self.of_other(&job.receipt) else { continue };
+                job.receipt = newest;
+                *settled = holder.fail(std::slice::from_ref(job)).await.remove(0);
+            }
+        }
         for _ in 0..again {
             let job = Push::new("again", "x").delay(Duration::from_secs(1));
             // A queue that is closed has nothing more to get wrong.
             drop(self.inner.push(&[job]).await);
         }
-        settled
+        if self.fault == Fault::ConnectionIsLease { unanswered(&jobs) } else { settled }
     }
 
     async fn extend(&self, jobs: &[Extend]) -> Vec<Extended> {
+        self.travel().await;
+        if self.fault == Fault::ConnectionIsLease {
+            return jobs.iter().map(|_| Extended::Unsupported).collect();
+        }
         let mut extended = Vec::new();
         for job in jobs {
             let mut job = job.clone();
@@ -336,14 +388,21 @@ impl Queue for Broken {
                 job.checkpoint = None;
             }
             let seen = self.seen().newest.get(job.receipt.id()).cloned();
-            let inner = match (self.fault, seen) {
+            let mut inner = match (self.fault, seen) {
                 (Fault::ExtendDoesNothing, Some((.., ends))) => {
                     self.inner.clone().lease(ends.saturating_duration_since(Instant::now()))
                 }
                 _ => self.inner.clone(),
             };
+            if self.fault == Fault::ExtendByAnyoneCounts
+                && let Some((newest, holder)) = self.of_other(&job.receipt)
+            {
+                (job.receipt, inner) = (newest, holder);
+            }
             extended.push(match inner.extend(&[job]).await.remove(0) {
-                Extended::Until(_) => Extended::Until(Instant::now() + self.period()),
+                Extended::Until(_) if self.fault != Fault::Slow => {
+                    Extended::Until(Instant::now() + self.period())
+                }
                 other => other,
             });
         }
@@ -351,6 +410,7 @@ impl Queue for Broken {
     }
 
     async fn stats(&self) -> Result<Stats, QueueError> {
+        self.travel().await;
         let mut stats = self.inner.stats().await?;
         match self.fault {
             Fault::NoStats => return Err(QueueError::Unsupported { what: "stats".into() }),
@@ -361,6 +421,7 @@ impl Queue for Broken {
     }
 
     async fn dead(&self, max: NonZeroUsize) -> Result<Vec<DeadJob>, QueueError> {
+        self.travel().await;
         let mut dead = self.inner.dead(max).await?;
         match self.fault {
             Fault::NoDeadLetters => {
@@ -373,14 +434,33 @@ impl Queue for Broken {
     }
 
     async fn close(&self) -> Result<(), QueueError> {
+        self.travel().await;
         if self.fault == Fault::CloseDoesNothing && self.is_first {
             return Ok(());
+        }
+        if self.fault == Fault::ConnectionIsLease {
+            // Its jobs are claimable again, their attempts counted; what is settled is Lost.
+            let own = |(receipt, holder, _): &(Receipt, MemoryQueue, Instant)| {
+                let back = Fail::new(receipt.clone(), "gone", Next::Retry(Duration::ZERO));
+                is_same(holder, &self.inner).then_some(back)
+            };
+            let held: Vec<_> = self.seen().newest.values().filter_map(own).collect();
+            drop(self.inner.fail(&held).await);
         }
         self.inner.close().await
     }
 }
 
+fn is_same(one: &MemoryQueue, other: &MemoryQueue) -> bool {
+    format!("{one:?}") == format!("{other:?}")
+}
+
+fn unanswered<T>(items: &[T]) -> Vec<Settled> {
+    items.iter().map(|_| Settled::Done).collect()
+}
+
 /// Longer than any check lasts.
 const HOUR: Duration = Duration::from_secs(3600);
+const TRAVEL: Duration = Duration::from_millis(30);
 /// How often a queue looks that is told of nothing.
 const SELDOM: Duration = Duration::from_millis(2500);

@@ -5,7 +5,9 @@
 //! # Invariants
 //! 1. Every job of `jobs` is in exactly one of: `ready`; `timed`, waiting for its due time;
 //!    `timed`, claimed until its lease ends.
-//! 2. A claim's number is one more than the last of its job, so an older receipt never fits.
+//! 2. A receipt's number is the job's slot, which is its own as long as it is there, and how
+//!    often it was claimed by then: it grows with each claim, so an older receipt never fits.
+//!    The id tells it from a later job of the same slot.
 //! 3. A job keeps its place (priority, when it was due, push order) until it is delayed.
 
 use std::cmp::Reverse;
@@ -14,6 +16,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use slab::Slab;
 
 use super::ns;
 use crate::claimed::{JobId, Receipt};
@@ -24,14 +27,16 @@ use crate::stats::{DeadJob, Stats};
 /// All jobs of one queue.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    jobs: HashMap<u64, Entry>,
+    jobs: Slab<Entry>,
     ready: BTreeSet<Place>,
-    /// When a job is due, or its lease ends.
-    timed: BTreeSet<(u64, u64)>,
+    /// When the job of a slot is due, or its lease ends.
+    timed: BTreeSet<(u64, usize)>,
     keys: HashMap<Arc<str>, u64>,
     keys_end: BTreeSet<(u64, Arc<str>)>,
     dead: Vec<DeadJob>,
-    last: u64,
+    /// The kind of the last job, which most of the next have too.
+    kind: Option<Arc<str>>,
+    pushed: u64,
     scheduled: u64,
     done: u64,
     attempts: u64,
@@ -48,8 +53,9 @@ pub(super) struct Entry {
     pub(super) checkpoint: Option<Bytes>,
     pub(super) attempts: u32,
     pub(super) returns: u32,
-    /// How often it was claimed; the newest claim's number.
-    pub(super) claims: u64,
+    slot: usize,
+    claims: u32,
+    pushed: u64,
     priority: i16,
     due: u64,
     waits: Waits,
@@ -68,8 +74,20 @@ enum Waits {
     Lease(u64),
 }
 
-/// The order of claims: the priority, when it was due, the order of the pushes.
-type Place = (Reverse<i16>, u64, u64);
+/// The order of claims: the priority, when it was due, the order of the pushes; then the slot.
+type Place = (Reverse<i16>, u64, u64, usize);
+
+impl Entry {
+    fn place(&self) -> Place {
+        (Reverse(self.priority), self.due, self.pushed, self.slot)
+    }
+
+    /// The newest claim's receipt.
+    pub(super) fn receipt(&self) -> Receipt {
+        let number = (u64::from(self.claims) << SLOT_BITS) | self.slot as u64;
+        Receipt::new(self.id.clone(), number)
+    }
+}
 
 impl Jobs {
     /// Adds a job, unless its key is remembered.
@@ -84,25 +102,27 @@ impl Jobs {
             self.keys.insert(key.clone(), end);
             self.keys_end.insert((end, key));
         }
-        self.last += 1;
-        let number = self.last;
-        let id = JobId::new(number.to_string());
-        let entry = Entry {
+        self.pushed += 1;
+        let kind = self.kind(push.kind());
+        let id = JobId::new(self.pushed.to_string());
+        let slot = self.jobs.vacant_key();
+        self.jobs.insert(Entry {
             id: id.clone(),
-            kind: push.kind().into(),
+            kind,
             payload: push.payload().clone(),
             headers: push.headers().to_vec(),
             checkpoint: None,
             attempts: 0,
             returns: 0,
+            slot,
             claims: 0,
+            pushed: self.pushed,
             priority: push.priority_value(),
             due: now.saturating_add(ns(push.delayed_by())),
             waits: Waits::Ready,
             owner: None,
-        };
-        self.jobs.insert(number, entry);
-        self.place(number, now);
+        });
+        self.place(slot, now);
         Pushed::New(id)
     }
 
@@ -117,14 +137,14 @@ impl Jobs {
     ) {
         self.advance(now);
         for _ in 0..max.get() {
-            let Some((.., number)) = self.ready.pop_first() else { break };
-            let Some(entry) = self.jobs.get_mut(&number) else { continue };
+            let Some((.., slot)) = self.ready.pop_first() else { break };
+            let Some(entry) = self.jobs.get_mut(slot) else { continue };
             debug_assert_eq!(entry.waits, Waits::Ready, "invariant 1");
-            entry.claims += 1;
+            entry.claims = entry.claims.wrapping_add(1);
             entry.attempts += 1;
             entry.owner = Some(owner);
             entry.waits = Waits::Lease(end);
-            self.timed.insert((end, number));
+            self.timed.insert((end, slot));
             self.attempts += 1;
             taken(entry);
         }
@@ -132,18 +152,18 @@ impl Jobs {
 
     /// Forgets a job that is done; whether the receipt was its newest.
     pub(super) fn ack(&mut self, receipt: &Receipt, owner: u64) -> bool {
-        let Some(number) = self.held(receipt, owner) else { return false };
-        self.take(number);
-        self.jobs.remove(&number);
+        let Some(slot) = self.held(receipt, owner) else { return false };
+        self.take(slot);
+        self.jobs.remove(slot);
         self.done += 1;
         true
     }
 
     /// Puts a job back where it was; whether the receipt was its newest.
     pub(super) fn release(&mut self, release: &Release, owner: u64, now: u64) -> bool {
-        let Some(number) = self.held(&release.receipt, owner) else { return false };
-        self.take(number);
-        let Some(entry) = self.jobs.get_mut(&number) else { return false };
+        let Some(slot) = self.held(&release.receipt, owner) else { return false };
+        self.take(slot);
+        let Some(entry) = self.jobs.get_mut(slot) else { return false };
         entry.owner = None;
         entry.attempts -= 1;
         entry.returns = entry.returns.saturating_add(1);
@@ -155,29 +175,28 @@ impl Jobs {
         }
         self.attempts -= 1;
         self.returns += 1;
-        self.place(number, now);
+        self.place(slot, now);
         true
     }
 
     /// Schedules or buries a job that failed; whether the receipt was its newest.
     pub(super) fn fail(&mut self, fail: &Fail, owner: u64, now: u64) -> bool {
-        let Some(number) = self.held(&fail.receipt, owner) else { return false };
-        self.take(number);
+        let Some(slot) = self.held(&fail.receipt, owner) else { return false };
+        self.take(slot);
         match fail.next {
             Next::Dead => {
-                let Some(entry) = self.jobs.remove(&number) else { return false };
-                let Entry { id, kind, payload, attempts, .. } = entry;
+                let Entry { id, kind, payload, attempts, .. } = self.jobs.remove(slot);
                 let error = fail.error.as_str();
                 self.dead.push(DeadJob::new(id, &*kind, payload, attempts, error));
             }
             Next::Retry(delay) => {
-                let Some(entry) = self.jobs.get_mut(&number) else { return false };
+                let Some(entry) = self.jobs.get_mut(slot) else { return false };
                 entry.owner = None;
                 if let Some(checkpoint) = &fail.checkpoint {
                     entry.checkpoint = Some(checkpoint.clone());
                 }
                 entry.due = now.saturating_add(ns(delay));
-                self.place(number, now);
+                self.place(slot, now);
             }
         }
         true
@@ -191,14 +210,14 @@ impl Jobs {
         owner: u64,
         end: u64,
     ) -> bool {
-        let Some(number) = self.held(receipt, owner) else { return false };
-        self.take(number);
-        let Some(entry) = self.jobs.get_mut(&number) else { return false };
+        let Some(slot) = self.held(receipt, owner) else { return false };
+        self.take(slot);
+        let Some(entry) = self.jobs.get_mut(slot) else { return false };
         if let Some(checkpoint) = checkpoint {
             entry.checkpoint = Some(checkpoint.clone());
         }
         entry.waits = Waits::Lease(end);
-        self.timed.insert((end, number));
+        self.timed.insert((end, slot));
         true
     }
 
@@ -226,51 +245,60 @@ impl Jobs {
         self.dead.iter().rev().take(max.get()).cloned().collect()
     }
 
-    /// The job's number, if the receipt is its newest claim and that is not settled.
-    fn held(&self, receipt: &Receipt, owner: u64) -> Option<u64> {
-        let number = receipt.id().as_str().parse().ok()?;
-        let entry = self.jobs.get(&number)?;
-        (entry.owner == Some(owner) && entry.claims == receipt.number()).then_some(number)
+    /// The job's slot, if the receipt is its newest claim and that is not settled.
+    fn held(&self, receipt: &Receipt, owner: u64) -> Option<usize> {
+        let slot = usize::try_from(receipt.number() & ((1 << SLOT_BITS) - 1)).ok()?;
+        let entry = self.jobs.get(slot)?;
+        let claims = receipt.number() >> SLOT_BITS;
+        let is_newest = u64::from(entry.claims) == claims && entry.id == *receipt.id();
+        (is_newest && entry.owner == Some(owner)).then_some(slot)
+    }
+
+    fn kind(&mut self, kind: &str) -> Arc<str> {
+        match &self.kind {
+            Some(last) if **last == *kind => last.clone(),
+            _ => self.kind.insert(kind.into()).clone(),
+        }
     }
 
     /// Takes a job out of what it waits in, so that it can be put elsewhere.
-    fn take(&mut self, number: u64) {
-        let Some(entry) = self.jobs.get(&number) else { return };
+    fn take(&mut self, slot: usize) {
+        let Some(entry) = self.jobs.get(slot) else { return };
         let was_there = match entry.waits {
-            Waits::Ready => self.ready.remove(&(Reverse(entry.priority), entry.due, number)),
+            Waits::Ready => self.ready.remove(&entry.place()),
             Waits::Due => {
                 self.scheduled -= 1;
-                self.timed.remove(&(entry.due, number))
+                self.timed.remove(&(entry.due, slot))
             }
-            Waits::Lease(end) => self.timed.remove(&(end, number)),
+            Waits::Lease(end) => self.timed.remove(&(end, slot)),
         };
         debug_assert!(was_there, "invariant 1");
     }
 
     /// Puts a job that waits in nothing where its due time says.
-    fn place(&mut self, number: u64, now: u64) {
-        let Some(entry) = self.jobs.get_mut(&number) else { return };
+    fn place(&mut self, slot: usize, now: u64) {
+        let Some(entry) = self.jobs.get_mut(slot) else { return };
         if entry.due > now {
             entry.waits = Waits::Due;
             self.scheduled += 1;
-            self.timed.insert((entry.due, number));
+            self.timed.insert((entry.due, slot));
         } else {
             entry.waits = Waits::Ready;
-            self.ready.insert((Reverse(entry.priority), entry.due, number));
+            self.ready.insert(entry.place());
         }
     }
 
     /// Makes ready what is due, and what nobody has a lease of any longer.
     fn advance(&mut self, now: u64) {
         // Bound: each job that was in `timed` leaves it once.
-        while let Some((at, number)) = self.timed.first().copied().filter(|(at, _)| *at <= now) {
-            self.timed.remove(&(at, number));
-            let Some(entry) = self.jobs.get_mut(&number) else { continue };
+        while let Some((at, slot)) = self.timed.first().copied().filter(|(at, _)| *at <= now) {
+            self.timed.remove(&(at, slot));
+            let Some(entry) = self.jobs.get_mut(slot) else { continue };
             if entry.waits == Waits::Due {
                 self.scheduled -= 1;
             }
             entry.waits = Waits::Ready;
-            self.ready.insert((Reverse(entry.priority), entry.due, number));
+            self.ready.insert(entry.place());
         }
     }
 
@@ -279,6 +307,126 @@ impl Jobs {
         while self.keys_end.first().is_some_and(|(end, _)| *end <= now) {
             if let Some((_, key)) = self.keys_end.pop_first() {
                 self.keys.remove(&key);
+            }
+        }
+    }
+}
+
+/// Four thousand million jobs at once, and claims of each.
+const SLOT_BITS: u32 = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MAX: NonZeroUsize = NonZeroUsize::MAX;
+
+    impl Jobs {
+        /// That invariant 1 holds, and the counts.
+        fn check(&mut self, now: u64) {
+            let waits = |wanted: fn(&Entry) -> bool| {
+                self.jobs.iter().filter(|(_, entry)| wanted(entry)).count()
+            };
+            let ready = waits(|entry| entry.waits == Waits::Ready);
+            let due = waits(|entry| entry.waits == Waits::Due);
+            assert_eq!((ready, due as u64), (self.ready.len(), self.scheduled));
+            assert_eq!(self.jobs.len() - ready, self.timed.len());
+            for (slot, entry) in &self.jobs {
+                let is_there = match entry.waits {
+                    Waits::Ready => self.ready.contains(&entry.place()),
+                    Waits::Due => self.timed.contains(&(entry.due, slot)),
+                    Waits::Lease(end) => self.timed.contains(&(end, slot)),
+                };
+                assert!(is_there, "{entry:?}");
+            }
+            assert_eq!(self.keys.len(), self.keys_end.len());
+            let stats = self.stats(now);
+            let all = stats.ready + stats.scheduled + stats.running;
+            assert_eq!(all, self.jobs.len() as u64);
+        }
+    }
+
+    fn keyed(period: u64) -> Push {
+        Push::new("job", "x").dedupe_for("key", Duration::from_nanos(period))
+    }
+
+    #[test]
+    fn keys_are_forgotten_when_their_period_is_over() {
+        let mut jobs = Jobs::default();
+        assert!(jobs.push(&keyed(10), 0).is_new());
+        assert!(!jobs.push(&keyed(10), 9).is_new());
+        assert!(jobs.push(&keyed(5), 10).is_new());
+        assert!(jobs.push(&Push::new("job", "x"), 15).is_new());
+        assert!(jobs.keys.is_empty() && jobs.keys_end.is_empty());
+    }
+
+    #[test]
+    fn a_job_whose_lease_ended_has_its_old_place() {
+        let mut jobs = Jobs::default();
+        for at in 0..3 {
+            jobs.push(&Push::new("job", "x"), at);
+        }
+        let mut first = Vec::new();
+        jobs.claim(NonZeroUsize::MIN, 1, 5, 10, |job| first.push(job.id.clone()));
+        let mut all = Vec::new();
+        jobs.claim(MAX, 2, 10, 20, |job| all.push(job.id.clone()));
+        assert_eq!((all.len(), &all[0]), (3, &first[0]));
+        jobs.check(10);
+    }
+
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        proptest! {
+            #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+            #[test]
+            fn every_job_waits_for_one_thing_whatever_is_done(
+                steps in proptest::collection::vec((0_u8..8, 0_u64..20, 0_usize..4), 1..60),
+            ) {
+                let mut jobs = Jobs::default();
+                let (mut now, mut receipts) = (0, Vec::new());
+                for (step, time, which) in steps {
+                    let receipt: Option<Receipt> = receipts.get(which).cloned();
+                    let after = Duration::from_nanos(time);
+                    match (step, receipt) {
+                        (0, _) => now += time,
+                        (1, _) => {
+                            let priority = i16::try_from(which).unwrap();
+                            let push = Push::new("job", "x").delay(after).priority(priority);
+                            jobs.push(&push, now);
+                        }
+                        (2, _) => {
+                            jobs.push(&keyed(time), now);
+                        }
+                        (3, _) => {
+                            let max = NonZeroUsize::new(which + 1).unwrap();
+                            jobs.claim(max, 1, now, now + time, |job| {
+                                receipts.insert(0, job.receipt());
+                            });
+                        }
+                        (4, Some(receipt)) => {
+                            jobs.ack(&receipt, 1);
+                        }
+                        (5, Some(receipt)) => {
+                            let release = Release::unstarted(receipt).delay(after);
+                            jobs.release(&release, 1, now);
+                        }
+                        (6, Some(receipt)) => {
+                            let next = if time == 0 { Next::Dead } else { Next::Retry(after) };
+                            jobs.fail(&Fail::new(receipt, "no", next), 1, now);
+                        }
+                        (_, Some(receipt)) => {
+                            jobs.extend(&receipt, None, 1, now + time);
+                        }
+                        (_, None) => {}
+                    }
+                    jobs.check(now);
+                }
             }
         }
     }

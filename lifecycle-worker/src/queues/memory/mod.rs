@@ -121,8 +121,7 @@ impl MemoryQueue {
         let end = now.saturating_add(ns(self.lease)).min(FAR);
         let ends = self.at(end);
         self.jobs().claim(max, self.me.number, now, end, |job| {
-            let receipt = Receipt::new(job.id.clone(), job.claims);
-            let claim = Claimed::new(receipt, job.kind.clone(), job.payload.clone());
+            let claim = Claimed::new(job.receipt(), job.kind.clone(), job.payload.clone());
             let claim = claim.headers(job.headers.clone()).checkpoint(job.checkpoint.clone());
             claimed.push(claim.attempt(job.attempts).returns(job.returns).lease_ends(ends));
         });
@@ -275,3 +274,160 @@ fn ns(duration: Duration) -> u64 {
 const LEASE: Duration = Duration::from_secs(30);
 /// A hundred years: nothing waits longer, and no sum of it and a time of today overflows.
 const FAR: u64 = 100 * 365 * 24 * 3600 * 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    use super::*;
+    use crate::queue::Next;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const ONE: NonZeroUsize = NonZeroUsize::MIN;
+
+    async fn with_jobs(count: usize) -> MemoryQueue {
+        let queue = MemoryQueue::new("test");
+        let jobs: Vec<_> = (0..count).map(|at| Push::new("job", at.to_string())).collect();
+        assert_eq!(queue.push(&jobs).await.unwrap().len(), count);
+        queue
+    }
+
+    async fn claim(queue: &MemoryQueue, wait: Duration) -> Option<Claimed> {
+        queue.claim(ONE, wait).await.unwrap().pop()
+    }
+
+    fn release(job: &Claimed) -> Release {
+        Release::unstarted(job.receipt.clone())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_waits_is_woken_by_a_push_a_release_and_a_retry() {
+        let queue = with_jobs(0).await;
+        let other = queue.claimant();
+        let mut waits = task::spawn(queue.claim(ONE, SECOND));
+        assert_pending!(waits.poll());
+        other.push(&[Push::new("job", "x")]).await.unwrap();
+        assert!(waits.is_woken());
+        let job = assert_ready!(waits.poll()).unwrap().remove(0);
+        let mut waits = task::spawn(other.claim(ONE, SECOND));
+        assert_pending!(waits.poll());
+        assert!(queue.release(&[release(&job)]).await[0].is_done());
+        assert!(waits.is_woken());
+        let job = assert_ready!(waits.poll()).unwrap().remove(0);
+        let mut waits = task::spawn(queue.claim(ONE, SECOND));
+        assert_pending!(waits.poll());
+        let retry = Fail::new(job.receipt, "no", Next::Retry(Duration::ZERO));
+        assert!(other.fail(&[retry]).await[0].is_done());
+        assert!(waits.is_woken());
+        assert_eq!(assert_ready!(waits.poll()).unwrap()[0].attempt, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_waits_has_what_becomes_due_when_it_does_and_ends_in_time() {
+        let queue = with_jobs(0).await.lease(3 * SECOND);
+        let began = Instant::now();
+        assert!(claim(&queue, SECOND).await.is_none());
+        assert_eq!(began.elapsed(), SECOND);
+        queue.push(&[Push::new("job", "x").delay(2 * SECOND)]).await.unwrap();
+        let job = claim(&queue, 10 * SECOND).await.unwrap();
+        assert_eq!((began.elapsed(), job.attempt), (3 * SECOND, 1));
+        assert_eq!(job.lease_ends, Some(began + 6 * SECOND));
+        let again = claim(&queue.claimant(), 10 * SECOND).await.unwrap();
+        assert_eq!((began.elapsed(), again.attempt, again.returns), (6 * SECOND, 2, 0));
+        assert!(queue.ack(&[job.receipt]).await[0].is_lost());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupt_ends_the_claim_that_waits_and_no_later_one() {
+        let queue = with_jobs(0).await;
+        let mut waits = task::spawn(queue.claim(ONE, SECOND));
+        assert_pending!(waits.poll());
+        queue.claimant().interrupt().await;
+        assert!(!waits.is_woken(), "another identity's");
+        queue.clone().interrupt().await;
+        assert!(assert_ready!(waits.poll()).unwrap().is_empty());
+        let mut waits = task::spawn(queue.claim(ONE, SECOND));
+        assert_pending!(waits.poll());
+        queue.close().await.unwrap();
+        assert!(matches!(assert_ready!(waits.poll()), Err(QueueError::Closed)));
+        assert!(queue.claimant().ping().await.is_ok(), "another identity's");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_is_dropped_has_taken_nothing() {
+        let queue = with_jobs(0).await;
+        let mut waits = task::spawn(queue.claim(ONE, SECOND));
+        assert_pending!(waits.poll());
+        queue.push(&[Push::new("job", "x")]).await.unwrap();
+        assert!(waits.is_woken());
+        drop(waits);
+        assert_eq!(claim(&queue, Duration::ZERO).await.unwrap().attempt, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_ended_is_good_until_another_claims() {
+        let queue = with_jobs(2).await.lease(SECOND);
+        let jobs = queue.claim(NonZeroUsize::new(2).unwrap(), SECOND).await.unwrap();
+        tokio::time::advance(2 * SECOND).await;
+        assert_eq!(queue.stats().await.unwrap().ready, 2);
+        let extended = queue.extend(&[Extend::new(jobs[0].receipt.clone())]).await;
+        let until = Instant::now() + SECOND;
+        assert!(matches!(extended[0], Extended::Until(at) if at == until), "{extended:?}");
+        assert_eq!(queue.stats().await.unwrap().running, 1);
+        assert!(queue.ack(&[jobs[1].receipt.clone()]).await[0].is_done());
+        assert!(queue.ack(&[jobs[0].receipt.clone()]).await[0].is_done());
+        assert_eq!(queue.stats().await.unwrap().done, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receipt_is_its_identity_s_own_and_a_clone_s() {
+        let queue = with_jobs(1).await;
+        let job = claim(&queue, Duration::ZERO).await.unwrap();
+        assert!(queue.claimant().ack(std::slice::from_ref(&job.receipt)).await[0].is_lost());
+        assert!(queue.clone().ack(std::slice::from_ref(&job.receipt)).await[0].is_done());
+        // The next job has its slot, and as many claims.
+        queue.push(&[Push::new("job", "y")]).await.unwrap();
+        let next = claim(&queue, Duration::ZERO).await.unwrap();
+        assert_eq!(next.receipt.number(), job.receipt.number());
+        assert!(queue.ack(&[job.receipt]).await[0].is_lost());
+        assert!(queue.ack(&[next.receipt]).await[0].is_done());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_duration_is_too_long() {
+        let queue = MemoryQueue::new("test").lease(Duration::MAX);
+        let never = Push::new("job", "x").delay(Duration::MAX).dedupe_for("x", Duration::MAX);
+        let pushed = queue.push(&[never.clone(), never, Push::new("job", "y")]).await.unwrap();
+        assert_eq!([true, false, true], [0, 1, 2].map(|at: usize| pushed[at].is_new()));
+        let job = claim(&queue, Duration::MAX).await.unwrap();
+        assert!(job.lease_ends.unwrap() > Instant::now() + 1000 * SECOND);
+        let back = release(&job).delay(Duration::MAX);
+        assert!(queue.release(&[back]).await[0].is_done());
+        assert_eq!(queue.stats().await.unwrap().scheduled, 2);
+        assert!(claim(&queue, 100 * SECOND).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jobs_are_gone_with_the_last_handle() {
+        struct Told {
+            _alive: Arc<()>,
+        }
+        impl AsRef<[u8]> for Told {
+            fn as_ref(&self) -> &[u8] {
+                b"payload"
+            }
+        }
+        let alive = Arc::new(());
+        let queue = MemoryQueue::new("test");
+        let other = queue.claimant();
+        let payload = Bytes::from_owner(Told { _alive: alive.clone() });
+        queue.push(&[Push::new("job", payload)]).await.unwrap();
+        queue.close().await.unwrap();
+        drop(queue);
+        assert_eq!(Arc::strong_count(&alive), 2, "the other identity has it");
+        assert_eq!(&*claim(&other, Duration::ZERO).await.unwrap().payload, b"payload");
+        drop(other);
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+}
