@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use redis::{RedisError, Value};
 use tokio::sync::futures::Notified;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::codec::{self, Taken};
 use super::fault::Fault;
@@ -148,6 +148,9 @@ impl RedisQueue {
     }
 
     /// Waits for the marker, for so long at most, on a connection of its own.
+    ///
+    /// The end of the wait is kept here: an idle server looks at the times of its blocked
+    /// clients ten times a second only.
     async fn wait(
         &self,
         block: Duration,
@@ -161,22 +164,23 @@ impl RedisQueue {
             opened = limit.hold(self.shared.link.waiter(&node)) => opened,
         };
         let waiter = self.judge(&node, opened)?;
-        let mut answer = self.pop_marker(&waiter, block);
-        let limit = self.limit().after(block);
-        let popped = tokio::select! {
+        let mut answer = self.pop_marker(&waiter, block + SERVER_LONGER);
+        let waited = tokio::select! {
             biased;
-            () = interrupted.as_mut() => {
-                self.end_wait(&node, waiter, answer).await;
-                return Ok(Waited::Interrupted);
+            () = interrupted => Waited::Interrupted,
+            popped = &mut answer => {
+                let popped = popped.map_err(Fault::from);
+                if popped.is_ok() || popped.as_ref().is_err_and(Fault::is_unblocked) {
+                    self.shared.link.keep(waiter);
+                } else {
+                    self.judge(&node, popped)?;
+                }
+                return Ok(Waited::LookAgain);
             }
-            popped = limit.hold(&mut answer) => popped,
+            () = sleep(block) => Waited::LookAgain,
         };
-        if popped.as_ref().is_ok() || popped.as_ref().is_err_and(Fault::is_unblocked) {
-            self.shared.link.keep(waiter);
-            return Ok(Waited::LookAgain);
-        }
-        self.judge(&node, popped)?;
-        Ok(Waited::LookAgain)
+        self.end_wait(&node, waiter, answer, waited).await;
+        Ok(waited)
     }
 
     fn judge<T>(&self, node: &Node, result: Result<T, Fault>) -> Result<T, Fault> {
@@ -189,15 +193,13 @@ impl RedisQueue {
     fn pop_marker(&self, waiter: &Waiter, block: Duration) -> Answer {
         let mut connection = waiter.connection.clone();
         let mut call = redis::cmd("BLPOP");
-        // Zero would be for ever.
-        let block = block.max(Duration::from_millis(1)).as_secs_f64();
-        call.arg(self.shared.keys.wake()).arg(format!("{block:.3}"));
+        call.arg(self.shared.keys.wake()).arg(format!("{:.3}", block.as_secs_f64()));
         Box::pin(async move { call.query_async(&mut connection).await })
     }
 
     /// Ends a wait that is under way on the server, so that it takes no marker for nobody, or
     /// closes its connection where that cannot be had in time.
-    async fn end_wait(&self, node: &Node, waiter: Waiter, mut answer: Answer) {
+    async fn end_wait(&self, node: &Node, waiter: Waiter, mut answer: Answer, waited: Waited) {
         let patience = Instant::now() + PATIENCE;
         let mut unblock = redis::cmd("CLIENT");
         unblock.arg("UNBLOCK").arg(waiter.id).arg("ERROR");
@@ -205,19 +207,19 @@ impl RedisQueue {
             // The wait may not have reached the server before the request to end it.
             let again = patience.min(Instant::now() + ASK_AGAIN);
             match timeout_at(again, &mut answer).await {
-                Ok(popped) => return self.ended(waiter, popped).await,
+                Ok(popped) => return self.ended(waiter, popped, waited).await,
                 Err(_) if Instant::now() >= patience => return,
                 Err(_) => {}
             }
         }
     }
 
-    async fn ended(&self, waiter: Waiter, popped: Result<Value, RedisError>) {
+    async fn ended(&self, waiter: Waiter, popped: Result<Value, RedisError>, waited: Waited) {
         let popped = popped.map_err(Fault::from);
         if popped.is_ok() || popped.as_ref().is_err_and(Fault::is_unblocked) {
             self.shared.link.keep(waiter);
         }
-        if matches!(popped, Ok(Value::Array(_))) {
+        if waited == Waited::Interrupted && matches!(popped, Ok(Value::Array(_))) {
             // It was for somebody who claims: put it up again if there is something to claim.
             let limit = Limit::of(PATIENCE);
             drop(self.take(0, Then::Leave, limit).await);
@@ -237,4 +239,6 @@ const WAIT_MOST: Duration = Duration::from_secs(24 * 3600);
 /// How long an interrupted claim tries to leave its connection in order: twice that and some
 /// is within the default interrupt bound.
 const PATIENCE: Duration = Duration::from_millis(40);
+/// How much longer the server is told to wait, in case nobody ends it.
+const SERVER_LONGER: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(5);

@@ -64,18 +64,13 @@ pub(super) struct Waiter {
 /// By when, and how long that was at first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
-    pub(super) at: Instant,
+    at: Instant,
     bound: Duration,
 }
 
 impl Limit {
     pub(super) fn of(bound: Duration) -> Self {
         Self { at: Instant::now() + bound, bound }
-    }
-
-    /// The same, counted from the end of a wait.
-    pub(super) fn after(self, wait: Duration) -> Self {
-        Self { at: self.at + wait, ..self }
     }
 
     pub(super) async fn hold<T, E: Into<Fault>>(

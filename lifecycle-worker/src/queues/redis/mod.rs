@@ -192,7 +192,7 @@ impl RedisQueue {
     /// Runs a script once.
     async fn run(&self, script: &Arc<Script>, call: Cmd, limit: Limit) -> Result<Value, Fault> {
         let node = self.shared.link.node(limit).await?;
-        let answer = limit.hold(node.script(script, call)).await;
+        let answer = limit.hold(Box::pin(node.script(script, call))).await;
         if answer.as_ref().is_err_and(Fault::breaks) {
             self.shared.link.lost(&node);
         }
