@@ -73,6 +73,11 @@ impl Limit {
         Self { at: Instant::now() + bound, bound }
     }
 
+    /// The same, but not after that.
+    pub(super) fn before(self, at: Instant) -> Self {
+        Self { at: self.at.min(at), ..self }
+    }
+
     pub(super) async fn hold<T, E: Into<Fault>>(
         self,
         call: impl Future<Output = Result<T, E>>,
