@@ -77,6 +77,7 @@ use crate::stats::{DeadJob, Stats};
 /// queue.push(&[Push::new("mail", "hello").priority(1)]).await?;
 /// # Ok(())
 /// # }
+/// # let _ = example;
 /// ```
 #[derive(Clone)]
 #[must_use = "a queue does nothing by itself"]
