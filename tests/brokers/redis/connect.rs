@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use super::{jobs, most};
+
 /// A server that handles each connection so; its URL.
 async fn server<F>(handle: impl Fn(TcpStream) -> F + Send + 'static) -> String
 where
@@ -67,6 +69,22 @@ async fn what_is_no_url_or_name_is_invalid() {
     }
     let error = RedisQueue::cluster([""; 0], "mail").await.err().unwrap();
     assert!(matches!(error, QueueError::Invalid { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn databases_sockets_and_both_protocols_will_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s.sock").to_str().unwrap().to_owned();
+    let redis = PrivateRedis::with(&["--unixsocket", &socket], None).await;
+    let paths = ["/3", "/?protocol=resp3"].map(|path| redis.url() + path);
+    for url in paths.into_iter().chain([format!("redis+unix://{socket}")]) {
+        let queue = RedisQueue::connect(&url, "mail").await.unwrap();
+        assert!(queue.claim(most(9), Duration::from_millis(5)).await.unwrap().is_empty(), "{url}");
+        queue.push(&jobs(2)).await.unwrap();
+        assert_eq!(queue.claim(most(9), Duration::from_secs(5)).await.unwrap().len(), 2, "{url}");
+        queue.close().await.unwrap();
+        redis.cli(&["flushall"]).await;
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ async fn a_hundred_thousand_ready_jobs() {
     let began = Instant::now();
     let pushed = queue.push(&jobs(100_000)).await.unwrap();
     assert!(pushed.len() == 100_000 && pushed.iter().all(|pushed| pushed.is_new()));
-    println!("pushed in {:?}", began.elapsed());
+    eprintln!("pushed in {:?}", began.elapsed());
     assert_eq!(queue.stats().await.unwrap().ready, 100_000);
 
     // More than one script call may take, and all receipts in one call.
@@ -28,7 +28,7 @@ async fn a_hundred_thousand_ready_jobs() {
     let releases: Vec<_> = receipts(&first).into_iter().map(Release::unstarted).collect();
     assert!(all_done(&queue.release(&releases).await));
     assert_eq!(work_off(&queue).await, 100_000);
-    println!("claimed, released and worked off in {:?}", began.elapsed());
+    eprintln!("claimed, released and worked off in {:?}", began.elapsed());
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats.ready, stats.running, stats.done), (0, 0, 100_000));
     assert_eq!((stats.attempts, stats.returns), (100_000, 20_000));
@@ -62,7 +62,7 @@ async fn twenty_thousand_due_jobs_and_as_many_ended_leases_at_once() {
         assert!(all_done(&queue.ack(&receipts(&jobs)).await));
         count += jobs.len();
     }
-    println!("slowest claim of 100 among 40 000: {slowest:?}");
+    eprintln!("slowest claim of 100 among 40 000: {slowest:?}");
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats.ready, stats.scheduled, stats.running), (0, 0, 0));

@@ -5,6 +5,7 @@ mod connect;
 mod faults;
 mod load;
 mod race;
+mod tls;
 mod wake;
 
 use std::num::NonZeroUsize;

@@ -1,9 +1,11 @@
 //! Claims that are interrupted or dropped at any moment, and claims of others.
 
+use std::slice::from_ref;
 use std::time::Duration;
 
 use lifecycle_worker::{Extend, Extended, Fail, Next, Push, Queue, Release};
 use lifecycle_worker::{RedisQueue, Settled};
+use tests::brokers::PrivateRedis;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{all_done, most, receipts, server_and_queue, work_off};
@@ -18,7 +20,7 @@ fn moment() -> Duration {
 async fn claims_interrupted_at_any_moment_lose_and_strand_nothing() {
     let (redis, queue) = server_and_queue().await;
     let bound = queue.capabilities().interrupt_bound;
-    let (mut done, mut slow, mut slowest) = (0, 0, Duration::ZERO);
+    let (mut done, mut empty, mut slow, mut slowest) = (0, 0, 0, Duration::ZERO);
     for _ in 0..ROUNDS {
         let claiming = {
             let queue = queue.clone();
@@ -45,18 +47,34 @@ async fn claims_interrupted_at_any_moment_lose_and_strand_nothing() {
         slowest = slowest.max(took);
         let jobs = claiming.await.unwrap().unwrap();
         assert!(all_done(&queue.ack(&receipts(&jobs)).await));
+        empty += usize::from(jobs.is_empty());
+        // Each round begins with nothing to claim.
+        let rest = work_off(&queue).await;
+        assert_eq!(jobs.len() + rest, 1);
         done += jobs.len();
     }
-    let rest = work_off(&queue).await;
-    println!("{done} by interrupted claims, {rest} after; slowest stop {slowest:?}, {slow} slow");
-    assert_eq!(done + rest, ROUNDS);
-    assert!(done > 0 && rest > 0, "{done} and {rest}: the moments never differ");
-    assert!(slow <= ROUNDS / 100, "{slow} of {ROUNDS} took longer than {bound:?}");
+    eprintln!("{empty} claims of {ROUNDS} ended empty; slowest stop {slowest:?}");
+    assert_eq!(done + empty, ROUNDS);
+    assert!(empty > 0 && done > 0, "{empty} and {done}: the moments never differ");
+    assert!(slow <= ROUNDS / 20, "{slow} of {ROUNDS} took longer than {bound:?}");
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats.ready, stats.scheduled, stats.running), (0, 0, 0));
     assert_eq!((stats.done, stats.attempts, stats.returns), (ROUNDS as u64, ROUNDS as u64, 0));
-    // One connection for commands, one to wait on, and this one.
-    assert!(redis.cli(&["info", "clients"]).await.contains("connected_clients:3\r"));
+    // One connection for commands, and one to wait on.
+    few_clients(&redis, 2).await;
+}
+
+/// Asks the server until so many clients are left at most, and this one.
+async fn few_clients(redis: &PrivateRedis, most: usize) {
+    let limit = Instant::now() + Duration::from_secs(5);
+    loop {
+        let said = redis.cli(&["info", "clients"]).await;
+        let count = said.lines().find_map(|line| line.strip_prefix("connected_clients:"));
+        if count.unwrap().trim().parse::<usize>().unwrap() <= most + 1 {
+            return;
+        }
+        assert!(Instant::now() < limit, "connections are left: {said}");
+    }
 }
 
 /// Cancels: RedisQueue::connect, RedisQueue::from_client, RedisQueue::cluster
@@ -72,10 +90,7 @@ async fn constructors_that_are_dropped_leave_nothing() {
         drop(timeout(limit, RedisQueue::cluster([&url], "mail")).await);
     }
     queue.ping().await.unwrap();
-    let limit = Instant::now() + Duration::from_secs(5);
-    while !redis.cli(&["info", "clients"]).await.contains("connected_clients:2\r") {
-        assert!(Instant::now() < limit, "connections are left");
-    }
+    few_clients(&redis, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,19 +133,19 @@ async fn a_claim_that_is_no_longer_the_newest_settles_nothing() {
 
     let lost = |settled: Vec<Settled>| settled.iter().all(Settled::is_lost);
     let checkpoint = Some("old".into());
-    assert!(lost(queue.ack(&[old.clone()]).await));
+    assert!(lost(queue.ack(from_ref(&old)).await));
     assert!(lost(queue.release(&[Release::started(old.clone(), checkpoint)]).await));
     assert!(lost(queue.fail(&[Fail::new(old.clone(), "old", Next::Dead)]).await));
     assert!(matches!(queue.extend(&[Extend::new(old)]).await[..], [Extended::Lost]));
     // The number alone is not enough either: the owner is another.
-    assert!(lost(queue.ack(&[new.receipt.clone()]).await));
+    assert!(lost(queue.ack(from_ref(&new.receipt)).await));
     assert!(matches!(
         other.extend(&[Extend::new(new.receipt.clone())]).await[..],
         [Extended::Until(_)]
     ));
     // A clone is the same identity.
     let clone = other.clone();
-    assert!(all_done(&clone.ack(&[new.receipt.clone()]).await));
+    assert!(all_done(&clone.ack(from_ref(&new.receipt)).await));
     assert!(lost(other.ack(&[new.receipt]).await));
     let stats = other.stats().await.unwrap();
     assert_eq!((stats.done, stats.dead, stats.returns, stats.attempts), (1, 0, 0, 2));

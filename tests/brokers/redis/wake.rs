@@ -22,7 +22,7 @@ async fn a_claim_that_waits_is_woken_by_the_push() {
     queue.push(&jobs(3)).await.unwrap();
     let (jobs, woken) = claiming.await.unwrap();
     assert_eq!(jobs.unwrap().len(), 3);
-    println!("woken {:?} after the push began", woken - pushed);
+    eprintln!("woken {:?} after the push began", woken - pushed);
     assert!(woken - pushed < Duration::from_millis(500), "{:?}", woken - pushed);
     // The push and one claim: nobody has looked in between.
     let said = redis.cli(&["info", "commandstats"]).await;
@@ -68,7 +68,7 @@ async fn claims_that_wait_keep_times_that_they_hear_of_later() {
         claim.await.unwrap();
     }
     let took = began.elapsed();
-    println!("the last was due after 400 ms and came after {took:?}");
+    eprintln!("the last was due after 400 ms and came after {took:?}");
     assert!(took >= Duration::from_millis(395) && took < Duration::from_secs(2), "{took:?}");
 }
 
@@ -102,7 +102,8 @@ async fn pushes_that_nobody_waits_for_leave_one_marker() {
         }
     }
     assert_eq!(redis.cli(&["llen", "lifecycle:{mail}:wake"]).await, "1");
-    assert_eq!(queue.stats().await.unwrap().ready + queue.stats().await.unwrap().scheduled, 10_000);
+    let stats = queue.stats().await.unwrap();
+    assert_eq!(stats.ready + stats.scheduled, 10_000);
 }
 
 #[tokio::test]

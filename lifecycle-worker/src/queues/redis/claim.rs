@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use redis::{RedisError, Value};
 use tokio::sync::futures::Notified;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::codec::{self, Taken};
 use super::fault::Fault;
@@ -79,15 +79,16 @@ impl RedisQueue {
         // From here on an interrupt is seen, also before the wait begins.
         interrupted.as_mut().enable();
         loop {
+            let limit = self.limit().before(ends + self.call_bound);
             let then = if Instant::now() < ends { Then::Wait } else { Then::Leave };
-            let Taken { jobs, next } = self.take_up_to(max, then).await?;
-            self.settle_late().await;
-            if !jobs.is_empty() || Instant::now() >= ends {
+            let Taken { jobs, next } = self.take_up_to(max, then, limit).await?;
+            self.settle_late(limit).await;
+            let now = Instant::now();
+            if !jobs.is_empty() || now >= ends {
                 return Ok(jobs);
             }
-            let left = ends.saturating_duration_since(Instant::now());
-            let block = left.min(LOOK_AGAIN).min(next.unwrap_or(LOOK_AGAIN));
-            let waited = Box::pin(self.wait(block, interrupted.as_mut())).await?;
+            let until = ends.min(now + LOOK_AGAIN.min(next.unwrap_or(LOOK_AGAIN)));
+            let waited = Box::pin(self.wait(until, limit, interrupted.as_mut())).await?;
             if waited == Waited::Interrupted {
                 return Ok(Vec::new());
             }
@@ -95,8 +96,7 @@ impl RedisQueue {
     }
 
     /// Claims in several calls, where one would hold up the server.
-    async fn take_up_to(&self, max: usize, then: Then) -> Result<Taken, Fault> {
-        let limit = self.limit();
+    async fn take_up_to(&self, max: usize, then: Then, limit: Limit) -> Result<Taken, Fault> {
         let mut taken = self.take(max.min(JOBS_MOST), then, limit).await?;
         let mut full = taken.jobs.len() == JOBS_MOST;
         while full && taken.jobs.len() < max {
@@ -130,7 +130,7 @@ impl RedisQueue {
 
     /// Releases what late answers have brought; what has not come yet is kept while its leases
     /// last.
-    pub(super) async fn settle_late(&self) {
+    pub(super) async fn settle_late(&self, limit: Limit) {
         for mut late in self.shared.late.take() {
             match (&mut late.answer).now_or_never() {
                 Some(Ok(answer)) => {
@@ -138,7 +138,9 @@ impl RedisQueue {
                     let jobs = jobs.unwrap_or_default().into_iter();
                     let jobs: Vec<_> = jobs.map(|job| Release::unstarted(job.receipt)).collect();
                     // Whatever becomes of that, their leases cover them.
-                    drop(self.release_all(&jobs).await);
+                    let released =
+                        Box::pin(async { Ok::<_, Fault>(self.release_all(&jobs).await) });
+                    drop(limit.hold(released).await);
                 }
                 Some(Err(_)) => {}
                 None if late.lease_ends <= Instant::now() => {}
@@ -147,36 +149,45 @@ impl RedisQueue {
         }
     }
 
-    /// Waits for the marker, for so long at most, on a connection of its own.
+    /// Waits for the marker, until then at most, on a connection of its own.
+    ///
+    /// The end of the wait is kept here: an idle server looks at the times of its blocked
+    /// clients ten times a second only.
     async fn wait(
         &self,
-        block: Duration,
+        until: Instant,
+        limit: Limit,
         mut interrupted: Pin<&mut Notified<'_>>,
     ) -> Result<Waited, Fault> {
-        let limit = self.limit();
-        let node = self.shared.link.node(limit).await?;
-        let opened = tokio::select! {
+        let link = &self.shared.link;
+        let opening = async {
+            let node = link.node(limit).await?;
+            let waiter = self.judge(&node, limit.hold(link.waiter(&node)).await)?;
+            Ok::<_, Fault>((node, waiter))
+        };
+        let (node, waiter) = tokio::select! {
             biased;
             () = interrupted.as_mut() => return Ok(Waited::Interrupted),
-            opened = limit.hold(self.shared.link.waiter(&node)) => opened,
+            opened = opening => opened?,
         };
-        let waiter = self.judge(&node, opened)?;
-        let mut answer = self.pop_marker(&waiter, block);
-        let limit = self.limit().after(block);
-        let popped = tokio::select! {
+        let block = until.saturating_duration_since(Instant::now());
+        let mut answer = self.pop_marker(&waiter, block + SERVER_LONGER);
+        let waited = tokio::select! {
             biased;
-            () = interrupted.as_mut() => {
-                self.end_wait(&node, waiter, answer).await;
-                return Ok(Waited::Interrupted);
+            () = interrupted => Waited::Interrupted,
+            popped = &mut answer => {
+                let popped = popped.map_err(Fault::from);
+                if popped.is_ok() || popped.as_ref().is_err_and(Fault::is_unblocked) {
+                    self.shared.link.keep(waiter);
+                } else {
+                    self.judge(&node, popped)?;
+                }
+                return Ok(Waited::LookAgain);
             }
-            popped = limit.hold(&mut answer) => popped,
+            () = sleep_until(until) => Waited::LookAgain,
         };
-        if popped.as_ref().is_ok() || popped.as_ref().is_err_and(Fault::is_unblocked) {
-            self.shared.link.keep(waiter);
-            return Ok(Waited::LookAgain);
-        }
-        self.judge(&node, popped)?;
-        Ok(Waited::LookAgain)
+        self.end_wait(&node, waiter, answer, waited).await;
+        Ok(waited)
     }
 
     fn judge<T>(&self, node: &Node, result: Result<T, Fault>) -> Result<T, Fault> {
@@ -189,15 +200,13 @@ impl RedisQueue {
     fn pop_marker(&self, waiter: &Waiter, block: Duration) -> Answer {
         let mut connection = waiter.connection.clone();
         let mut call = redis::cmd("BLPOP");
-        // Zero would be for ever.
-        let block = block.max(Duration::from_millis(1)).as_secs_f64();
-        call.arg(self.shared.keys.wake()).arg(format!("{block:.3}"));
+        call.arg(self.shared.keys.wake()).arg(format!("{:.3}", block.as_secs_f64()));
         Box::pin(async move { call.query_async(&mut connection).await })
     }
 
     /// Ends a wait that is under way on the server, so that it takes no marker for nobody, or
     /// closes its connection where that cannot be had in time.
-    async fn end_wait(&self, node: &Node, waiter: Waiter, mut answer: Answer) {
+    async fn end_wait(&self, node: &Node, waiter: Waiter, mut answer: Answer, waited: Waited) {
         let patience = Instant::now() + PATIENCE;
         let mut unblock = redis::cmd("CLIENT");
         unblock.arg("UNBLOCK").arg(waiter.id).arg("ERROR");
@@ -205,19 +214,19 @@ impl RedisQueue {
             // The wait may not have reached the server before the request to end it.
             let again = patience.min(Instant::now() + ASK_AGAIN);
             match timeout_at(again, &mut answer).await {
-                Ok(popped) => return self.ended(waiter, popped).await,
+                Ok(popped) => return self.ended(waiter, popped, waited).await,
                 Err(_) if Instant::now() >= patience => return,
                 Err(_) => {}
             }
         }
     }
 
-    async fn ended(&self, waiter: Waiter, popped: Result<Value, RedisError>) {
+    async fn ended(&self, waiter: Waiter, popped: Result<Value, RedisError>, waited: Waited) {
         let popped = popped.map_err(Fault::from);
         if popped.is_ok() || popped.as_ref().is_err_and(Fault::is_unblocked) {
             self.shared.link.keep(waiter);
         }
-        if matches!(popped, Ok(Value::Array(_))) {
+        if waited == Waited::Interrupted && matches!(popped, Ok(Value::Array(_))) {
             // It was for somebody who claims: put it up again if there is something to claim.
             let limit = Limit::of(PATIENCE);
             drop(self.take(0, Then::Leave, limit).await);
@@ -237,4 +246,6 @@ const WAIT_MOST: Duration = Duration::from_secs(24 * 3600);
 /// How long an interrupted claim tries to leave its connection in order: twice that and some
 /// is within the default interrupt bound.
 const PATIENCE: Duration = Duration::from_millis(40);
+/// How much longer the server is told to wait, in case nobody ends it.
+const SERVER_LONGER: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(5);

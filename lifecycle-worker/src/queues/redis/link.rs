@@ -64,7 +64,7 @@ pub(super) struct Waiter {
 /// By when, and how long that was at first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
-    pub(super) at: Instant,
+    at: Instant,
     bound: Duration,
 }
 
@@ -73,9 +73,9 @@ impl Limit {
         Self { at: Instant::now() + bound, bound }
     }
 
-    /// The same, counted from the end of a wait.
-    pub(super) fn after(self, wait: Duration) -> Self {
-        Self { at: self.at + wait, ..self }
+    /// The same, but not after that.
+    pub(super) fn before(self, at: Instant) -> Self {
+        Self { at: self.at.min(at), ..self }
     }
 
     pub(super) async fn hold<T, E: Into<Fault>>(

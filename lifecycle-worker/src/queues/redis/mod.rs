@@ -77,6 +77,7 @@ use crate::stats::{DeadJob, Stats};
 /// queue.push(&[Push::new("mail", "hello").priority(1)]).await?;
 /// # Ok(())
 /// # }
+/// # let _ = example;
 /// ```
 #[derive(Clone)]
 #[must_use = "a queue does nothing by itself"]
@@ -170,14 +171,14 @@ impl RedisQueue {
         Ok(queue)
     }
 
-    /// How long a claim lasts unless it is extended. Default: 30 s. At least 1 ms.
+    /// How long a claim lasts unless it is extended. Default: 30 s. From 1 ms to a year.
     pub fn lease(self, lease: Duration) -> Self {
-        Self { lease: lease.max(Duration::from_millis(1)), ..self }
+        Self { lease: lease.clamp(Duration::from_millis(1), LEASE_MOST), ..self }
     }
 
-    /// How long a call may take, and a claim beyond its wait. Default: 5 s.
+    /// How long a call may take, and a claim beyond its wait. Default: 5 s. At most a day.
     pub fn call_bound(self, call_bound: Duration) -> Self {
-        Self { call_bound, ..self }
+        Self { call_bound: call_bound.min(CALL_BOUND_MOST), ..self }
     }
 
     fn limit(&self) -> Limit {
@@ -192,7 +193,7 @@ impl RedisQueue {
     /// Runs a script once.
     async fn run(&self, script: &Arc<Script>, call: Cmd, limit: Limit) -> Result<Value, Fault> {
         let node = self.shared.link.node(limit).await?;
-        let answer = limit.hold(node.script(script, call)).await;
+        let answer = limit.hold(Box::pin(node.script(script, call))).await;
         if answer.as_ref().is_err_and(Fault::breaks) {
             self.shared.link.lost(&node);
         }
@@ -292,7 +293,7 @@ impl Queue for RedisQueue {
     async fn close(&self) -> Result<(), QueueError> {
         self.shared.interrupt.notify_waiters();
         if !self.shared.link.is_closed() {
-            self.settle_late().await;
+            self.settle_late(self.limit()).await;
         }
         self.shared.link.close();
         self.shared.late.clear();
@@ -334,12 +335,14 @@ fn millis(time: Duration) -> u64 {
 }
 
 const LEASE: Duration = Duration::from_secs(30);
+const LEASE_MOST: Duration = Duration::from_secs(365 * 24 * 3600);
 const CALL_BOUND: Duration = Duration::from_secs(5);
+const CALL_BOUND_MOST: Duration = Duration::from_secs(24 * 3600);
 
 /// Who waits looks again after so long: the longest that a lost wake-up can matter.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Of one script call, so that the server is not held up: a millisecond or two.
+/// Of one script call, so that the server is not held up: for some 10 us a job.
 const JOBS_MOST: usize = 500;
 /// Of one script call.
 const BYTES_MOST: usize = 4 << 20;

@@ -76,7 +76,7 @@ impl RedisQueue {
                 write(&mut call, item);
             }
             let asked = Instant::now();
-            let answer = self.run(script, call, limit).await;
+            let answer = Box::pin(self.run(script, call, limit)).await;
             let flags =
                 answer.and_then(|answer| codec::flags(answer, chunk.len()).ok_or(Fault::Shape));
             match flags {
