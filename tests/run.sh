@@ -24,6 +24,8 @@ step_install() {
     # What the tests of the feature systemd talk to: systemd-socket-activate, and PID 1.
     command -v systemd-socket-activate >/dev/null || missing+=(systemd)
     command -v nsenter >/dev/null || missing+=(util-linux)
+    # Private servers for the queues.
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
     if ((${#missing[@]})); then
         echo "installing ${missing[*]}"
         apt-get update -q
