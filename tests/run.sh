@@ -24,8 +24,9 @@ step_install() {
     # What the tests of the feature systemd talk to: systemd-socket-activate, and PID 1.
     command -v systemd-socket-activate >/dev/null || missing+=(systemd)
     command -v nsenter >/dev/null || missing+=(util-linux)
-    # A private instance each for the tests of the queue on Redis; redis-cli comes with it.
+    # Private servers for the queues; redis-cli comes with Redis.
     command -v redis-server >/dev/null || missing+=(redis-server)
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
     if ((${#missing[@]})); then
         echo "installing ${missing[*]}"
         apt-get update -q

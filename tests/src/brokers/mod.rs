@@ -1,10 +1,12 @@
 //! Real brokers as private instances: free ports, a folder of their own, killed on drop, so
 //! that tests may stop, pause and cut them.
 
+mod postgres;
 mod proxy;
 mod redis;
 mod server;
 
+pub use postgres::PrivatePostgres;
 pub use proxy::Proxy;
 pub use redis::{PrivateRedis, RedisCluster};
 pub use server::{Server, free_port, needs};

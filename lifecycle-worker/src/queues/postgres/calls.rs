@@ -25,7 +25,7 @@ impl Source for PostgresQueue {
     async fn take(&self, max: NonZeroUsize) -> Result<Vec<Claimed>, QueueError> {
         self.open()?;
         let (queue, undoing) = (self.clone(), self.clone());
-        let work = async move { queue.claim_now(max).await };
+        let work = Box::pin(async move { queue.claim_now(max).await });
         let undo = |jobs| async move { undoing.give_back(jobs).await };
         sql::handed_over(self.settings.call_bound, self.settings.lease, work, undo).await
     }

@@ -31,7 +31,7 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, QueueError> {
 
 /// A pool on those options, after one connection has shown that they work.
 pub(super) async fn pool(options: PgConnectOptions) -> Result<PgPool, QueueError> {
-    let first = timeout(CONNECT_BOUND, PgConnection::connect_with(&options)).await;
+    let first = timeout(CONNECT_BOUND, Box::pin(PgConnection::connect_with(&options))).await;
     let first = first.map_err(|_| QueueError::timed_out(CONNECT_BOUND))?.map_err(error)?;
     if timeout(CONNECT_BOUND, first.close()).await.is_err() {
         tracing::debug!("the connection that was tried did not close in time");
@@ -97,7 +97,9 @@ pub(super) async fn rows_since(
 ) -> Result<(Vec<PgRow>, Instant), QueueError> {
     let limit = Instant::now() + bound;
     let late = |_| QueueError::timed_out(bound);
-    let connection = timeout_at(limit, pool.acquire()).await.map_err(late)?.map_err(error)?;
+    // In a box: connecting takes some kilobytes.
+    let acquired = timeout_at(limit, Box::pin(pool.acquire())).await;
+    let connection = acquired.map_err(late)?.map_err(error)?;
     let sent = Instant::now();
     let rows = Borrowed { connection, whole: false }.rows(query);
     let rows = timeout_at(limit + extra, rows).await.map_err(late)?.map_err(error)?;

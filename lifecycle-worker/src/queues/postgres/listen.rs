@@ -61,13 +61,13 @@ async fn connection(
         .max_lifetime(None)
         .acquire_timeout(ANSWER)
         .connect_lazy_with((**options).clone());
-    let mut listener = timeout(ANSWER, PgListener::connect_with(&pool)).await??;
+    let mut listener = timeout(ANSWER, Box::pin(PgListener::connect_with(&pool))).await??;
     listener.eager_reconnect(false);
-    timeout(ANSWER, listener.listen(CHANNEL)).await??;
+    timeout(ANSWER, Box::pin(listener.listen(CHANNEL))).await??;
     parking.wake();
     // Bound: each turn ends with a notification, or within SILENCE and ANSWER.
     loop {
-        match timeout(SILENCE, listener.try_recv()).await {
+        match timeout(SILENCE, Box::pin(listener.try_recv())).await {
             Ok(Ok(Some(notification))) if notification.payload() == queue => parking.wake(),
             Ok(Ok(Some(_))) => {}
             Ok(Ok(None)) => return Err(Lost::Ended),

@@ -48,6 +48,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sqlx::PgPool;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query as Statement;
@@ -154,12 +155,15 @@ impl PostgresQueue {
     }
 
     /// A statement's rows within the call's bound.
-    async fn rows(
+    fn rows(
         &self,
         statement: Statement<'static, sqlx::Postgres, PgArguments>,
-    ) -> Result<Vec<PgRow>, QueueError> {
-        self.open()?;
-        connection::rows(&self.shared.pool, statement, self.settings.call_bound).await
+    ) -> BoxFuture<'_, Result<Vec<PgRow>, QueueError>> {
+        // In a box: a statement on its way is some kilobytes.
+        Box::pin(async move {
+            self.open()?;
+            connection::rows(&self.shared.pool, statement, self.settings.call_bound).await
+        })
     }
 
     fn open(&self) -> Result<(), QueueError> {

@@ -121,7 +121,8 @@ pub(super) const FORGET: &str = "
 ///
 /// `levels` are the distinct priorities, found by one index seek each. A level's jobs come in
 /// the index's order, so that jobs that are not yet due are never walked over, and a lower
-/// level is looked at only when the higher ones gave too few.
+/// level is looked at only when the higher ones gave too few. The array, and not a join with
+/// `picked`: whose size a generic plan does not know, so that it would walk the primary key.
 pub(super) const CLAIM: &str = "
     WITH RECURSIVE levels (priority) AS (
         (SELECT priority FROM lifecycle_worker.jobs WHERE queue = $1 AND state = 0
@@ -142,12 +143,12 @@ pub(super) const CLAIM: &str = "
         WHERE j.queue = $1 AND j.state = 1 AND j.lease_ends <= now()
         ORDER BY j.priority DESC, j.due, j.id LIMIT $3 FOR UPDATE SKIP LOCKED
     ), picked AS MATERIALIZED (
-        SELECT * FROM (SELECT * FROM ready UNION ALL SELECT * FROM ended) AS both
+        SELECT * FROM (SELECT * FROM ready UNION ALL SELECT * FROM ended) AS found
         ORDER BY priority DESC, due, id LIMIT $3
     ), taken AS (
         UPDATE lifecycle_worker.jobs j SET state = 1, owner = $2, claim = j.claim + 1,
             attempts = j.attempts + 1, lease_ends = now() + $4 * interval '1 microsecond'
-        FROM picked WHERE j.id = picked.id
+        WHERE j.id = ANY (ARRAY(SELECT id FROM picked))
         RETURNING j.*
     ), counted AS (
         INSERT INTO lifecycle_worker.counters AS c (queue, owner, attempts)

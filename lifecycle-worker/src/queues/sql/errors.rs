@@ -34,7 +34,7 @@ pub(in super::super) fn mapped(
         sqlx::Error::Encode(source) => QueueError::Invalid { what: source.to_string() },
         sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::ColumnNotFound(_)
-        | sqlx::Error::Decode(_) => super::unreadable(error),
+        | sqlx::Error::Decode(_) => super::unreadable(&error),
         sqlx::Error::Database(error) => {
             let message = error.message().to_owned();
             match fault(&*error) {

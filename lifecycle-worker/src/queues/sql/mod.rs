@@ -180,7 +180,7 @@ pub(super) fn check_version(found: Option<i64>, known: i64) -> Result<(), QueueE
 }
 
 /// A row that cannot be read: somebody has changed the table.
-pub(super) fn unreadable(error: sqlx::Error) -> QueueError {
+pub(super) fn unreadable(error: &sqlx::Error) -> QueueError {
     let what = format!("a column is not as it was made ({error}); call `prepare()`");
     QueueError::NotPrepared { what }
 }

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sqlx::query::Query as Statement;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Decode, Row as _, Sqlite, Type};
@@ -36,7 +37,7 @@ impl Source for SqliteQueue {
                 return Ok(Offer::Nothing(next));
             }
             let (queue, undoing) = (self.clone(), self.clone());
-            let work = async move { queue.claim_now(max).await };
+            let work = Box::pin(async move { queue.claim_now(max).await });
             let undo = |jobs| async move { undoing.give_back(jobs).await };
             let (bound, lease) = (self.settings.call_bound, self.settings.lease);
             let jobs = sql::handed_over(bound, lease, work, undo).await?;
@@ -53,8 +54,8 @@ impl SqliteQueue {
     /// How long until a job may be claimable: zero for now.
     async fn next(&self) -> Result<Option<Duration>, QueueError> {
         let row = self.read(sqlx::query(statements::NEXT).bind(self.name_text())).await?;
-        let due: Option<i64> = row.try_get(0).map_err(sql::unreadable)?;
-        let ends: Option<i64> = row.try_get(1).map_err(sql::unreadable)?;
+        let due: Option<i64> = row.try_get(0).map_err(|error| sql::unreadable(&error))?;
+        let ends: Option<i64> = row.try_get(1).map_err(|error| sql::unreadable(&error))?;
         let first = due.into_iter().chain(ends).min();
         let left = |at: i64| sql::count(at.saturating_sub(now()));
         Ok(first.map(|at| Duration::from_micros(left(at))))
@@ -127,9 +128,15 @@ impl SqliteQueue {
     }
 
     pub(super) async fn ack_all(&self, receipts: &[Receipt]) -> Vec<Settled> {
-        let settles =
-            receipts.iter().map(|receipt| Settle { key: sql::key(receipt), change: Change::Ack });
-        self.settle(settles.collect()).await
+        let keys: Vec<_> = receipts.iter().map(sql::key).collect();
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let (name, owner, mine) = (self.name_text(), self.shared.owner.clone(), keys.clone());
+        let touched = self.write(Box::new(move |connection| {
+            Box::pin(async move { work::ack(connection, &name, &owner, &mine).await })
+        }));
+        sql::settled(&keys, &touched.await)
     }
 
     pub(super) async fn release_all(&self, jobs: &[Release]) -> Vec<Settled> {
@@ -137,7 +144,9 @@ impl SqliteQueue {
             key: sql::key(&job.receipt),
             change: Change::Release(job.checkpoint.clone(), sql::micros(job.delay)),
         });
-        self.settle(settles.collect()).await
+        let said = self.settle(settles.collect()).await;
+        self.shared.parking.wake();
+        said
     }
 
     pub(super) async fn fail_all(&self, jobs: &[Fail]) -> Vec<Settled> {
@@ -151,7 +160,9 @@ impl SqliteQueue {
             let change = Change::Fail(error, job.checkpoint.clone(), delay);
             Settle { key: sql::key(&job.receipt), change }
         });
-        self.settle(settles.collect()).await
+        let said = self.settle(settles.collect()).await;
+        self.shared.parking.wake();
+        said
     }
 
     pub(super) async fn extend_all(&self, jobs: &[Extend]) -> Vec<Extended> {
@@ -167,40 +178,39 @@ impl SqliteQueue {
 
     /// All of them, in one transaction.
     async fn settle(&self, settles: Vec<Settle>) -> Vec<Settled> {
+        if settles.is_empty() {
+            return Vec::new();
+        }
         let keys: Vec<_> = settles.iter().map(|settle| settle.key).collect();
         let (name, owner) = (self.name_text(), self.shared.owner.clone());
         let touched = self.write(Box::new(move |connection| {
             Box::pin(async move { work::settle(connection, &name, &owner, settles).await })
         }));
-        let touched = touched.await;
-        self.shared.parking.wake();
-        sql::settled(&keys, &touched)
+        sql::settled(&keys, &touched.await)
     }
 
     /// One row, outside a transaction.
-    pub(super) async fn read(
+    pub(super) fn read(
         &self,
         statement: Statement<'static, Sqlite, SqliteArguments>,
-    ) -> Result<SqliteRow, QueueError> {
-        self.open()?;
-        let bound = self.settings.call_bound;
-        sql::within(bound, async {
+    ) -> BoxFuture<'_, Result<SqliteRow, QueueError>> {
+        // In a box: a statement on its way is some kilobytes.
+        Box::pin(sql::within(self.settings.call_bound, async {
+            self.open()?;
             statement.fetch_one(&self.shared.pool).await.map_err(connection::error)
-        })
-        .await
+        }))
     }
 
     /// All rows, outside a transaction.
-    pub(super) async fn read_all(
+    pub(super) fn read_all(
         &self,
         statement: Statement<'static, Sqlite, SqliteArguments>,
-    ) -> Result<Vec<SqliteRow>, QueueError> {
-        self.open()?;
-        let bound = self.settings.call_bound;
-        sql::within(bound, async {
+    ) -> BoxFuture<'_, Result<Vec<SqliteRow>, QueueError>> {
+        // In a box: a statement on its way is some kilobytes.
+        Box::pin(sql::within(self.settings.call_bound, async {
+            self.open()?;
             statement.fetch_all(&self.shared.pool).await.map_err(connection::error)
-        })
-        .await
+        }))
     }
 
     fn name_text(&self) -> String {

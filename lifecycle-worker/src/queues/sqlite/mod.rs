@@ -212,7 +212,7 @@ impl Queue for SqliteQueue {
 
     async fn ping(&self) -> Result<(), QueueError> {
         let row = self.read(sqlx::query(statements::VERSION)).await?;
-        sql::check_version(row.try_get(0).map_err(sql::unreadable)?, VERSION)
+        sql::check_version(row.try_get(0).map_err(|error| sql::unreadable(&error))?, VERSION)
     }
 
     async fn push(&self, jobs: &[Push]) -> Result<Vec<Pushed>, QueueError> {

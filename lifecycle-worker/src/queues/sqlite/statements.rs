@@ -92,11 +92,12 @@ pub(super) const READY: &str = "
     WHERE queue = ?1 AND state = 0 AND priority = ?2 AND due <= ?3
     ORDER BY due, id LIMIT ?4";
 
+/// `?1` is a JSON array of ids. The rows come in any order.
 pub(super) const TAKE: &str = "
     UPDATE lifecycle_worker_jobs SET state = 1, owner = ?2, lease_ends = ?3, claim = claim + 1,
         attempts = attempts + 1
-    WHERE id = ?1
-    RETURNING id, claim, kind, payload, headers, attempts, returns, checkpoint";
+    WHERE id IN (SELECT value FROM json_each(?1))
+    RETURNING id, claim, kind, payload, headers, attempts, returns, checkpoint, priority, due";
 
 /// `?3` done, `?4` attempts and `?5` returns are added to owner `?2`'s; `?6` is now.
 pub(super) const COUNT: &str = "
@@ -106,11 +107,15 @@ pub(super) const COUNT: &str = "
         attempts = c.attempts + excluded.attempts, returns = c.returns + excluded.returns,
         touched = excluded.touched";
 
-// Those that settle: `?2` is the owner, `?3` the id, `?4` the claim number.
-
+/// `?2` is the owner, `?3` a JSON array of pairs: id and claim number.
 pub(super) const ACK: &str = "
     DELETE FROM lifecycle_worker_jobs
-    WHERE queue = ?1 AND owner = ?2 AND id = ?3 AND claim = ?4 AND state < 2";
+    WHERE queue = ?1 AND owner = ?2 AND state < 2
+        AND id IN (SELECT value ->> 0 FROM json_each(?3))
+        AND (id, claim) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?3))
+    RETURNING id, claim";
+
+// The others that settle, one job each: `?2` is the owner, `?3` the id, `?4` the claim number.
 
 /// `?5` is the checkpoint, `?6` the earliest time.
 pub(super) const RELEASE: &str = "

@@ -42,7 +42,6 @@ pub(super) struct Settle {
 }
 
 pub(super) enum Change {
-    Ack,
     /// Checkpoint, delay.
     Release(Option<Bytes>, i64),
     /// Error, checkpoint, delay (none: dead).
@@ -77,12 +76,19 @@ pub(super) async fn take(
             ids.push(row.try_get::<i64, _>(0)?);
         }
     }
-    let mut rows = Vec::with_capacity(ids.len());
-    let ends = now.saturating_add(sql::micros(lease));
-    for id in ids {
-        let take = sqlx::query(statements::TAKE).bind(id).bind(owner.to_owned()).bind(ends);
-        rows.push(job(&take.fetch_one(&mut *connection).await?)?);
+    if ids.is_empty() {
+        return Ok(Vec::new());
     }
+    let ends = now.saturating_add(sql::micros(lease));
+    let take = sqlx::query(statements::TAKE).bind(array(ids.iter().map(i64::to_string)));
+    let take = take.bind(owner.to_owned()).bind(ends);
+    let mut rows = Vec::with_capacity(ids.len());
+    for row in take.fetch_all(&mut *connection).await? {
+        let (priority, due) = (row.try_get::<i64, _>("priority")?, row.try_get::<i64, _>("due")?);
+        rows.push(((-priority, due), job(&row)?));
+    }
+    rows.sort_by_key(|(place, row)| (*place, row.id));
+    let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
     let counts = Counts { attempts: limit(rows.len()), ..Counts::default() };
     count(connection, name, owner, counts).await?;
     Ok(rows)
@@ -130,7 +136,6 @@ pub(super) async fn settle(
     let (mut touched, mut counts) = (HashSet::with_capacity(settles.len()), Counts::default());
     for Settle { key, change } in settles {
         let settled = match &change {
-            Change::Ack => Counts { done: 1, ..Counts::default() },
             Change::Release(..) => Counts { attempts: -1, returns: 1, ..Counts::default() },
             Change::Fail(..) | Change::Extend(..) => Counts::default(),
         };
@@ -140,7 +145,6 @@ pub(super) async fn settle(
         };
         let blob = |bytes: Option<Bytes>| bytes.map(|bytes| bytes.to_vec());
         let statement: Statement<'_, Sqlite, SqliteArguments> = match change {
-            Change::Ack => fenced(statements::ACK),
             Change::Release(checkpoint, delay) => {
                 let earliest = if delay > 0 { now.saturating_add(delay) } else { 0 };
                 fenced(statements::RELEASE).bind(blob(checkpoint)).bind(earliest)
@@ -162,6 +166,29 @@ pub(super) async fn settle(
     }
     count(connection, name, owner, counts).await?;
     Ok(touched)
+}
+
+/// Deletes jobs that are done.
+pub(super) async fn ack(
+    connection: &mut SqliteConnection,
+    name: &str,
+    owner: &str,
+    keys: &[Key],
+) -> Result<HashSet<Key>, sqlx::Error> {
+    let pairs = array(keys.iter().map(|(id, claim)| format!("[{id},{claim}]")));
+    let ack = sqlx::query(statements::ACK).bind(name.to_owned()).bind(owner.to_owned());
+    let mut touched = HashSet::with_capacity(keys.len());
+    for row in ack.bind(pairs).fetch_all(&mut *connection).await? {
+        touched.insert((row.try_get(0)?, row.try_get(1)?));
+    }
+    let counts = Counts { done: limit(touched.len()), ..Counts::default() };
+    count(connection, name, owner, counts).await?;
+    Ok(touched)
+}
+
+/// A JSON array, for a statement that takes many values at once.
+fn array(values: impl Iterator<Item = String>) -> String {
+    format!("[{}]", values.collect::<Vec<_>>().join(","))
 }
 
 /// What is added to an owner's counters.
