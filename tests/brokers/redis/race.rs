@@ -171,3 +171,20 @@ async fn a_claim_whose_lease_has_ended_settles_as_long_as_nobody_else_has_the_jo
     let stats = other.stats().await.unwrap();
     assert_eq!((stats.ready, stats.running, stats.done, stats.attempts), (0, 0, 2, 3));
 }
+
+#[tokio::test]
+async fn an_identity_that_claims_again_settles_by_its_newest_claim_alone() {
+    let (_redis, queue) = server_and_queue().await;
+    let queue = queue.lease(Duration::from_millis(20));
+    queue.push(&super::jobs(1)).await.unwrap();
+    let old = queue.claim(most(1), Duration::ZERO).await.unwrap().remove(0).receipt;
+    let new = queue.lease(Duration::from_secs(30));
+    let job = new.claim(most(1), Duration::from_secs(20)).await.unwrap().remove(0).receipt;
+    assert_eq!((old.number(), job.number()), (1, 2));
+    assert!(new.ack(from_ref(&old)).await[0].is_lost());
+    assert!(all_done(&new.release(&[Release::unstarted(job)]).await));
+    let again = new.claim(most(1), Duration::ZERO).await.unwrap().remove(0);
+    // The number goes on, whatever becomes of the attempts.
+    assert_eq!((again.receipt.number(), again.attempt), (3, 2));
+    assert!(all_done(&new.ack(&[again.receipt]).await));
+}
