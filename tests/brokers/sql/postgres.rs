@@ -131,6 +131,15 @@ async fn a_wrong_password_and_a_missing_right_are_denied() {
         assert!(matches!(error, QueueError::Denied(_)), "{error:?}");
         assert!(said(&error).contains("permission denied"), "{}", said(&error));
     }
+
+    // Who may use the tables and create nothing can prepare what is there.
+    let grants = "GRANT USAGE ON SCHEMA lifecycle_worker TO guest;
+        GRANT ALL ON ALL TABLES IN SCHEMA lifecycle_worker TO guest;
+        GRANT ALL ON ALL SEQUENCES IN SCHEMA lifecycle_worker TO guest";
+    sqlx::raw_sql(grants).execute(&pool).await.unwrap();
+    guest.prepare().await.unwrap();
+    guest.push(&jobs(1)).await.unwrap();
+    assert_eq!(guest.claim(most(2), Duration::ZERO).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
