@@ -1,5 +1,7 @@
 //! Queues on real brokers, each a private instance: conformance, and what breaks them.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::print_stdout, reason = "the figures belong into the log")]
+#![allow(clippy::large_futures, reason = "a test runs a few at a time")]
 
 mod conformance;
 mod redis;

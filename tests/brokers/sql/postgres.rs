@@ -131,6 +131,15 @@ async fn a_wrong_password_and_a_missing_right_are_denied() {
         assert!(matches!(error, QueueError::Denied(_)), "{error:?}");
         assert!(said(&error).contains("permission denied"), "{}", said(&error));
     }
+
+    // Who may use the tables and create nothing can prepare what is there.
+    let grants = "GRANT USAGE ON SCHEMA lifecycle_worker TO guest;
+        GRANT ALL ON ALL TABLES IN SCHEMA lifecycle_worker TO guest;
+        GRANT ALL ON ALL SEQUENCES IN SCHEMA lifecycle_worker TO guest";
+    sqlx::raw_sql(grants).execute(&pool).await.unwrap();
+    guest.prepare().await.unwrap();
+    guest.push(&jobs(1)).await.unwrap();
+    assert_eq!(guest.claim(most(2), Duration::ZERO).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -195,20 +204,20 @@ async fn all_unavailable(queue: &PostgresQueue, receipt: &lifecycle_worker::Rece
 async fn a_server_that_was_stopped_or_paused_is_used_again() {
     let mut server = PrivatePostgres::start().await;
     let queue = PostgresQueue::connect(&server.url(), "mail").await.unwrap();
-    let queue = queue.call_bound(Duration::from_secs(1));
+    let bounded = queue.clone().call_bound(Duration::from_secs(1));
     queue.prepare().await.unwrap();
     queue.push(&jobs(3)).await.unwrap();
     let job = queue.claim(most(1), Duration::ZERO).await.unwrap().remove(0);
 
     server.stop().await;
-    all_unavailable(&queue, &job.receipt).await;
+    all_unavailable(&bounded, &job.receipt).await;
     server.start_again().await;
     works_again(&queue).await;
     assert!(queue.ack(std::slice::from_ref(&job.receipt)).await[0].is_done());
 
     let job = queue.claim(most(1), Duration::ZERO).await.unwrap().remove(0);
     server.pause();
-    all_unavailable(&queue, &job.receipt).await;
+    all_unavailable(&bounded, &job.receipt).await;
     server.resume();
     works_again(&queue).await;
     let _ = queue.ack(std::slice::from_ref(&job.receipt)).await;
@@ -225,7 +234,7 @@ async fn a_server_that_was_stopped_or_paused_is_used_again() {
     // A close while it is away says so, in time, and it is closed.
     server.stop().await;
     let began = Instant::now();
-    assert!(queue.close().await.is_err());
+    assert!(bounded.close().await.is_err());
     assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
     queue.close().await.unwrap();
 }

@@ -72,18 +72,18 @@ async fn a_wrong_url_says_what_is_wrong() {
 async fn a_file_that_somebody_keeps_locked_is_unavailable_in_time() {
     let file = File::new();
     let queue = SqliteQueue::connect(&file.url(), "mail").await.unwrap();
-    let queue = queue.call_bound(Duration::from_millis(300));
+    let bounded = queue.clone().call_bound(Duration::from_millis(300));
     queue.prepare().await.unwrap();
     queue.push(&jobs(2)).await.unwrap();
     let job = queue.claim(most(1), Duration::ZERO).await.unwrap().remove(0);
     let pool = sqlite_pool(&file.url()).await;
     let lock = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let began = Instant::now();
-    let error = queue.claim(most(1), Duration::ZERO).await.unwrap_err();
+    let error = bounded.claim(most(1), Duration::ZERO).await.unwrap_err();
     assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
-    let said = queue.ack(std::slice::from_ref(&job.receipt)).await.remove(0);
+    let said = bounded.ack(std::slice::from_ref(&job.receipt)).await.remove(0);
     assert!(matches!(said, lifecycle_worker::Settled::Retry(_)), "{said:?}");
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     queue.ping().await.expect("who only reads is not kept");
     lock.rollback().await.unwrap();
     // The claim that waited got a job after all, for nobody: it is given back.

@@ -78,6 +78,7 @@ use crate::stats::{DeadJob, Stats};
 /// queue.push(&[Push::new("welcome", "ada@example.org")]).await?;
 /// # Ok(())
 /// # }
+/// # let _ = example;
 /// ```
 #[derive(Clone)]
 #[must_use = "a queue does nothing by itself"]
