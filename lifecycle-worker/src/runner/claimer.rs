@@ -47,6 +47,8 @@ pub(super) struct Claimer {
 }
 
 enum Event {
+    /// Nothing has happened for as long as a claim would have waited.
+    Alive,
     Changed,
     Claimed(Result<Vec<Claimed>, QueueError>),
     Ready(Result<(), BoxError>),
@@ -92,6 +94,7 @@ impl Claimer {
             }
             self.claim_if_room();
             match self.event().await {
+                Event::Alive => self.handle.beat(),
                 Event::Changed => tokio::task::yield_now().await,
                 Event::Resume => self.resume_at = None,
                 Event::Ready(Ok(())) => self.is_ready = true,
@@ -111,7 +114,7 @@ impl Claimer {
     async fn event(&mut self) -> Event {
         let has_slot = self.ledger.used() < self.settings.concurrency + self.buffer.len();
         let asks = !self.is_ready && has_slot && self.resume_at.is_none();
-        let Self { ledger, claim, handler, resume_at, .. } = self;
+        let Self { ledger, claim, handler, resume_at, settings, .. } = self;
         tokio::select! {
             biased;
             () = ledger.for_claimer.notified() => Event::Changed,
@@ -120,6 +123,8 @@ impl Claimer {
             () = sleep_until(resume_at.unwrap_or_else(Instant::now)), if resume_at.is_some() => {
                 Event::Resume
             }
+            // Busy with long jobs it is alive all the same.
+            () = sleep(settings.claim_wait), if claim.is_none() => Event::Alive,
         }
     }
 
