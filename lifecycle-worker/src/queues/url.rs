@@ -139,13 +139,13 @@ impl Target {
             return Ok(false);
         };
         match &*name {
-            "queue" if value.is_empty() => Err(refused("queue", value, TAKES_QUEUE)),
+            "queue" if value.is_empty() => Err(refused("queue", &value, TAKES_QUEUE)),
             "queue" => {
                 self.queue = value.into_owned();
                 Ok(true)
             }
             "lease" => match parse_duration(&value) {
-                None => Err(refused("lease", value, TAKES_LEASE)),
+                None => Err(refused("lease", &value, TAKES_LEASE)),
                 lease => {
                     self.lease = lease;
                     Ok(true)
@@ -177,7 +177,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (!duration.is_zero() && duration <= LEASE_LONGEST).then_some(duration)
 }
 
-fn refused(name: &str, value: Cow<'_, str>, takes: &str) -> QueueError {
+fn refused(name: &str, value: &str, takes: &str) -> QueueError {
     QueueError::Invalid { what: format!("{name}={value:?} is not understood: it takes {takes}") }
 }
 
