@@ -1,7 +1,9 @@
 //! What the examples share: logs to stdout, the address to listen on, the word `ready`.
 #![allow(clippy::print_stdout, reason = "examples log to stdout, as factor XI has it")]
 
+pub mod book;
 pub mod grpc;
+pub mod queue;
 pub mod routes;
 
 /// The README's code is compiled as a doc-test.
@@ -11,21 +13,34 @@ struct Readme;
 
 use std::env;
 use std::error::Error;
-use std::io::{self, IsTerminal, stdout};
+use std::io::{self, IsTerminal, stderr, stdout};
 
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Logs to stdout: JSON unless that is a terminal or `LIFECYCLE_LOG=text`.
 pub fn init_logs() {
+    logs_to(stdout, stdout().is_terminal());
+}
+
+/// The same to stderr, for programs whose output is read by others.
+pub fn init_logs_to_stderr() {
+    logs_to(stderr, stderr().is_terminal());
+}
+
+fn logs_to<W>(writer: W, is_terminal: bool)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let json = match env::var("LIFECYCLE_LOG").as_deref() {
         Ok("json") => true,
         Ok("text") => false,
-        _ => !stdout().is_terminal(),
+        _ => !is_terminal,
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     if json {
         logs.json().flatten_event(true).init();
     } else {

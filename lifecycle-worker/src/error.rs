@@ -1,6 +1,10 @@
 //! Errors: what a queue says, and what a handler may say.
+//!
+//! `Debug` of a queue's error reads like `Display` with its sources, since that is what `main`
+//! prints when it returns one.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -10,7 +14,7 @@ pub use lifecycle::BoxError;
 /// What went wrong with a queue.
 ///
 /// [`is_fatal`](Self::is_fatal) tells what waiting does not mend.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum QueueError {
     /// The queue was closed by this process.
@@ -61,6 +65,12 @@ impl QueueError {
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl fmt::Debug for QueueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&chain(self))
     }
 }
 
@@ -168,6 +178,7 @@ mod tests {
         let error = QueueError::unavailable("connection refused");
         assert_eq!(error.to_string(), "the broker cannot be reached");
         assert_eq!(chain(&error), "the broker cannot be reached: connection refused");
+        assert_eq!(format!("{error:?}"), chain(&error), "what main prints");
         let error = JobError::dead("no such order").because("row 7 is missing");
         assert_eq!(chain(&error), "no such order: row 7 is missing");
     }

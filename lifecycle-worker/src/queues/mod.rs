@@ -1,4 +1,4 @@
-//! The queues that come with the crate, one feature each.
+//! The queues that come with the crate, one feature each, and any of them by its URL.
 
 #[cfg(feature = "memory")]
 mod memory;
@@ -10,6 +10,7 @@ mod redis;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod url;
 
 #[cfg(feature = "memory")]
 pub use memory::MemoryQueue;
