@@ -2,6 +2,7 @@
 
 pub mod brokers;
 pub mod kubelet;
+pub mod torture;
 
 pub mod grpc;
 

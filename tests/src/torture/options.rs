@@ -1,0 +1,150 @@
+//! What the command `torture` is told.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{BrokerKind, ClaimBy};
+
+/// How worker processes are ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KillBy {
+    /// By SIGTERM.
+    Term,
+    /// By SIGKILL.
+    Kill,
+    /// By one or the other.
+    Mixed,
+}
+
+/// What to torture, and how.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Where the jobs are.
+    pub queue: BrokerKind,
+    /// How many workers are ended, one after the other.
+    pub rounds: u32,
+    /// How many there are at a time.
+    pub workers: usize,
+    /// How they are ended.
+    pub kill: KillBy,
+    /// Who claims.
+    pub claim: ClaimBy,
+    /// Of all that is drawn.
+    pub seed: u64,
+    /// How long a claim lasts.
+    pub lease: Duration,
+    /// What a worker has from SIGTERM on.
+    pub grace: Duration,
+}
+
+impl Options {
+    /// From the command line.
+    ///
+    /// # Errors
+    /// When it is not understood; the message says what it takes.
+    pub fn parse(arguments: &[String]) -> Result<Self, OptionError> {
+        let mut queue = None;
+        let mut options = Self {
+            queue: BrokerKind::Sqlite,
+            rounds: 200,
+            workers: 4,
+            kill: KillBy::Term,
+            claim: ClaimBy::Runner,
+            seed: fastrand::u64(..),
+            lease: Duration::from_secs(5),
+            grace: Duration::from_secs(3),
+        };
+        let mut arguments = arguments.iter();
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or_else(|| OptionError(format!("{name} what?")))?;
+            match name.as_str() {
+                "--queue" => {
+                    queue = Some(BrokerKind::named(value).ok_or_else(|| bad(name, value))?)
+                }
+                "--rounds" => options.rounds = number(name, value)?,
+                "--workers" => options.workers = number::<usize>(name, value)?.max(1),
+                "--seed" => options.seed = number(name, value)?,
+                "--kill" => options.kill = KillBy::named(value).ok_or_else(|| bad(name, value))?,
+                "--claim" => {
+                    options.claim = ClaimBy::named(value).ok_or_else(|| bad(name, value))?
+                }
+                _ => return Err(OptionError(format!("{name}?"))),
+            }
+        }
+        options.queue = queue.ok_or_else(|| OptionError("--queue which?".into()))?;
+        Ok(options)
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { queue, rounds, workers, kill, claim, seed, .. } = self;
+        let (queue, kill, claim) = (queue.name(), kill.name(), claim.name());
+        write!(
+            f,
+            "--queue {queue} --rounds {rounds} --workers {workers} --kill {kill} --claim {claim} \
+             --seed {seed}"
+        )
+    }
+}
+
+impl KillBy {
+    fn named(name: &str) -> Option<Self> {
+        [Self::Term, Self::Kill, Self::Mixed].into_iter().find(|kill| kill.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Term => "term",
+            Self::Kill => "kill",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
+/// A command line that is not understood.
+#[derive(Debug)]
+pub struct OptionError(String);
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{USAGE}", self.0)
+    }
+}
+
+impl std::error::Error for OptionError {}
+
+fn bad(name: &str, value: &str) -> OptionError {
+    OptionError(format!("{name} {value}?"))
+}
+
+fn number<T: FromStr>(name: &str, value: &str) -> Result<T, OptionError> {
+    value.parse().map_err(|_| bad(name, value))
+}
+
+const USAGE: &str = "torture --queue sqlite|postgres|redis [--rounds 200] [--workers 4] \
+                     [--kill term|kill|mixed] [--claim runner|select] [--seed N]";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_understood_or_named() {
+        let parse = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            Options::parse(&words).map(|options| options.to_string())
+        };
+        let line = "--queue redis --rounds 7 --workers 2 --kill mixed --claim select --seed 9";
+        assert_eq!(parse(line).unwrap(), line);
+        assert!(parse("--queue sqlite").unwrap().contains("--rounds 200 --workers 4 --kill term"));
+        for line in
+            ["", "--queue", "--queue mysql", "--queue redis --kill no", "--queue redis -v 1"]
+        {
+            assert!(parse(line).unwrap_err().to_string().contains("torture --queue"), "{line}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! How soon a job that a worker returns can be claimed by somebody else.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use lifecycle_worker::{Claimed, Push, Queue};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use super::judge::Verdict;
+use super::ledger::{Event, What, now_ns};
+use super::{Orders, WorkerProcess};
+
+/// One worker alone, with jobs that outlast its grace: told to stop, it returns them, and they
+/// are claimed here at once.
+pub(super) async fn returns(program: &Path, orders: &Orders, folder: &Path, verdict: &mut Verdict) {
+    let mut orders = orders.clone();
+    orders.queue = "probe".to_owned();
+    let queue = orders.connect().await.expect("the queue is there");
+    queue.prepare().await.expect("it can be prepared");
+    let worker = WorkerProcess::start(program, &orders, folder, "probed").await;
+    let worker = worker.expect("a worker starts");
+    let long = (orders.grace + orders.lease).as_millis().to_string();
+    let jobs: Vec<_> = (0..JOBS).map(|_| Push::new("work", long.clone())).collect();
+    queue.push(&jobs).await.expect("a queue takes jobs");
+    worker.until("all are begun", |events| events.len() == JOBS).await;
+    worker.signal(Signal::TERM);
+    let mut claimed = Vec::new();
+    let limit = Instant::now() + orders.grace * 2;
+    while claimed.len() < JOBS && Instant::now() < limit {
+        let some = NonZeroUsize::new(JOBS).expect("some");
+        let jobs = queue.claim(some, Duration::ZERO).await.expect("a queue gives jobs");
+        let at = now_ns();
+        claimed.extend(jobs.into_iter().map(|job| (job, at)));
+        // Asked again and again, since how soon it can be claimed is the question.
+        sleep(Duration::from_millis(1)).await;
+    }
+    let exit = worker.exit(orders.grace * 3).await;
+    let since = |what: &What| -> Vec<u64> {
+        claimed
+            .iter()
+            .filter_map(|(job, at)| Some(at.saturating_sub(when(&exit.events, job, what)?)))
+            .collect()
+    };
+    let (stopped, returned) = (since(&What::Stop), since(&What::Settled("returned".into())));
+    let longest = |times: &[u64]| times.iter().max().map_or(0.0, |most| *most as f64 / 1e6);
+    let measured = format!(
+        "{} of {JOBS}, after {:.1} ms; {:.1} ms from the handler's stop",
+        returned.len(),
+        longest(&returned),
+        longest(&stopped)
+    );
+    let is_kept = returned.len() == JOBS && longest(&returned) < 100.0;
+    verdict.add("returned jobs claimable within 100 ms", measured, is_kept);
+    let uncounted = claimed.iter().filter(|(job, _)| (job.attempt, job.returns) == (1, 1)).count();
+    verdict.add("of them with no attempt counted", uncounted, uncounted == JOBS);
+    let receipts: Vec<_> = claimed.into_iter().map(|(job, _)| job.receipt).collect();
+    drop(queue.ack(&receipts).await);
+    drop(queue.close().await);
+}
+
+fn when(events: &[Event], job: &Claimed, what: &What) -> Option<u64> {
+    let id = job.receipt.id().as_str();
+    events.iter().find(|event| event.id == id && event.what == *what).map(|event| event.at)
+}
+
+const JOBS: usize = 4;

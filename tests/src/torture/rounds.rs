@@ -1,0 +1,161 @@
+//! The torture itself: jobs in, workers out, and a judge at the end.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use fastrand::Rng;
+use lifecycle_worker::{AnyQueue, Push, Pushed, Queue, Stats};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::judge::{End, Life, Run, Verdict};
+use super::{Broker, ClaimBy, KillBy, Options, Orders, WorkerProcess, probe};
+
+/// Tortures workers as the options have it, and judges them.
+///
+/// # Panics
+/// When a part of it does not work: a server that does not start, a push that fails, a worker
+/// that is not gone some seconds after its grace.
+///
+/// # Cancel safety
+/// Cancel safe: all that was started is killed.
+pub async fn torture(program: &Path, options: &Options) -> Verdict {
+    let broker = Broker::start(options.queue).await;
+    let mut orders = Orders::new(broker.url()).lease(options.lease);
+    (orders.claim, orders.grace) = (options.claim, options.grace);
+    let queue = orders.connect().await.expect("the queue is there");
+    queue.prepare().await.expect("it can be prepared");
+    let folder = TempDir::new().expect("a folder");
+    let mut fleet = Fleet { program, orders, folder, count: 0, rng: Rng::with_seed(options.seed) };
+    let mut workers = Vec::new();
+    for _ in 0..options.workers {
+        workers.push(fleet.start().await);
+    }
+    let (stop, told) = watch::channel(false);
+    let feed = Feed::new(queue.clone(), options, told);
+    let feeding = tokio::spawn(feed.run());
+    let mut lives = Vec::new();
+    for _ in 0..options.rounds {
+        sleep(Duration::from_millis(fleet.rng.u64(0..300))).await;
+        let victim = fleet.rng.usize(..workers.len());
+        let end = fleet.end_by(options.kill);
+        lives.push(fleet.end(workers.swap_remove(victim), end).await);
+        workers.push(fleet.start().await);
+    }
+    stop.send_replace(true);
+    let pushed = feeding.await.expect("jobs are pushed");
+    let stats = drained(&queue, &fleet.orders).await;
+    for worker in workers {
+        lives.push(fleet.end(worker, End::Told).await);
+    }
+    let left = stats.ready + stats.scheduled + stats.running + stats.dead;
+    let (done, attempts, lease, grace) = (stats.done, stats.attempts, options.lease, options.grace);
+    let run = Run { pushed, lives, done, attempts, left, grace, lease };
+    let mut verdict = run.judge();
+    if options.claim == ClaimBy::Runner {
+        probe::returns(program, &fleet.orders, fleet.folder.path(), &mut verdict).await;
+    }
+    drop(queue.close().await);
+    verdict
+}
+
+struct Fleet<'a> {
+    program: &'a Path,
+    orders: Orders,
+    folder: TempDir,
+    count: usize,
+    rng: Rng,
+}
+
+impl Fleet<'_> {
+    /// Every other one has jobs that wait for a slot.
+    async fn start(&mut self) -> WorkerProcess {
+        let (at, mut orders) = (self.count, self.orders.clone());
+        self.count += 1;
+        orders.prefetch = if at.is_multiple_of(2) { 0 } else { 3 };
+        let folder = self.folder.path();
+        let started = WorkerProcess::start(self.program, &orders, folder, &at.to_string()).await;
+        started.unwrap_or_else(|exit| panic!("a worker has not started: {exit:?}"))
+    }
+
+    fn end_by(&mut self, kill: KillBy) -> End {
+        match kill {
+            KillBy::Term => End::Told,
+            KillBy::Kill => End::Killed,
+            KillBy::Mixed if self.rng.bool() => End::Killed,
+            KillBy::Mixed => End::Told,
+        }
+    }
+
+    async fn end(&self, worker: WorkerProcess, end: End) -> Life {
+        let signal = if end == End::Told { Signal::TERM } else { Signal::KILL };
+        let signalled = worker.signal(signal);
+        let exit = worker.exit(self.orders.grace + LATE_MOST).await;
+        let (events, gone, code, said) = (exit.events, exit.at, exit.code, exit.said);
+        Life { events, end, signalled, gone, code, said }
+    }
+}
+
+/// Keeps jobs in the queue.
+struct Feed {
+    queue: AnyQueue,
+    rng: Rng,
+    grace: Duration,
+    told: watch::Receiver<bool>,
+}
+
+impl Feed {
+    fn new(queue: AnyQueue, options: &Options, told: watch::Receiver<bool>) -> Self {
+        let (rng, grace) = (Rng::with_seed(options.seed ^ 1), options.grace);
+        Self { queue, rng, grace, told }
+    }
+
+    /// The ids of all that it has pushed until it is told to stop.
+    async fn run(mut self) -> HashSet<String> {
+        let mut ids = HashSet::new();
+        while !*self.told.borrow() {
+            let ready = self.queue.stats().await.expect("a queue counts").ready;
+            if ready < READY_LEAST {
+                let jobs: Vec<_> = (0..BATCH).map(|_| self.job()).collect();
+                let pushed = self.queue.push(&jobs).await.expect("a queue takes jobs");
+                ids.extend(pushed.iter().filter_map(Pushed::id).map(ToString::to_string));
+            }
+            // A queue tells nobody how full it is. An end of the wait is no error here.
+            drop(timeout(LOOK_AGAIN, self.told.changed()).await);
+        }
+        ids
+    }
+
+    /// Most are short; a few outlast what any worker is given to stop.
+    fn job(&mut self) -> Push {
+        let grace = u64::try_from(self.grace.as_millis()).unwrap_or(0);
+        let millis = match self.rng.u32(0..LONG_ONE_OF) {
+            0 => grace + self.rng.u64(200..1000),
+            _ => self.rng.u64(0..200),
+        };
+        let kind = if self.rng.u8(0..4) == 0 { "polite" } else { "work" };
+        Push::new(kind, millis.to_string())
+    }
+}
+
+/// Waits until the queue is empty, or for long enough.
+async fn drained(queue: &AnyQueue, orders: &Orders) -> Stats {
+    let limit = Instant::now() + orders.lease * 2 + DRAINED_WITHIN;
+    loop {
+        let stats = queue.stats().await.expect("a queue counts");
+        if stats.ready + stats.scheduled + stats.running == 0 || Instant::now() > limit {
+            return stats;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+const READY_LEAST: u64 = 150;
+const BATCH: usize = 100;
+const LONG_ONE_OF: u32 = 300;
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LATE_MOST: Duration = Duration::from_secs(10);
+const DRAINED_WITHIN: Duration = Duration::from_secs(60);
