@@ -28,7 +28,9 @@ pub enum SettlementKind {
     Done,
     /// The queue could not be told before the lease ended: it gives the job out again.
     LeftToLease,
-    /// Somebody else has it by now: what this attempt did may be done twice.
+    /// The claim is not the job's newest. Either somebody else has it by now, and what this
+    /// attempt did may be done twice; or an earlier answer of the queue's did not reach us, and
+    /// it is settled as it should be.
     Lost,
     /// It failed and is tried again.
     Retried,

@@ -188,7 +188,8 @@ impl Running {
         if self.claimer.is_some() {
             locked(&self.ledger.state).tally.claim_uncertain();
         }
-        let closed = timeout_at(self.end_by(), self.queue.close()).await;
+        let by = self.end_by().min(Instant::now() + self.queue.capabilities().call_bound);
+        let closed = timeout_at(by, self.queue.close()).await;
         if let Ok(Err(error)) = &closed {
             telemetry::not_closed(self.queue.name(), error);
         }
@@ -251,7 +252,7 @@ impl Running {
 
 async fn close(queue: &AnyQueue, handle: &Handle) -> Result<(), BoxError> {
     handle.draining().await;
-    let by = handle.deadline(Phase::Draining).unwrap_or_else(Instant::now);
+    let by = Instant::now() + queue.capabilities().call_bound;
     if let Ok(Err(error)) = timeout_at(by, queue.close()).await {
         telemetry::not_closed(queue.name(), &error);
     }
