@@ -7,7 +7,7 @@
 //! A job is a file `id.attempt.returns.turn`, and its time of modification is when it can be
 //! claimed: to claim is to move that on by the lease and then to rename the file, at which one
 //! of those who try succeeds. Who holds a job knows the name; when that is gone, so is the claim.
-//! The files are small and local: they are read and written on the spot.
+//! Files block: `block_in_place` keeps the runtime's other tasks going meanwhile.
 #![allow(clippy::print_stdout, reason = "the suite's report is what was asked for")]
 
 use std::io::{self, ErrorKind};
@@ -26,6 +26,7 @@ use lifecycle_worker::{
     Stats, Worker, conformance,
 };
 use tokio::sync::Notify;
+use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
 struct FolderQueue {
@@ -48,6 +49,14 @@ impl FolderQueue {
         due_in(&new, job.delayed_by())?;
         fs::rename(new, self.folder.join(named(&id, [0, 0, 0])))?;
         Ok(Pushed::New(JobId::new(id)))
+    }
+
+    fn claim_now(&self, max: usize) -> io::Result<Vec<Claimed>> {
+        let mut names: Vec<_> =
+            fs::read_dir(&self.folder)?.flatten().map(|file| file.file_name()).collect();
+        names.sort(); // ids begin with the time of the push
+        let jobs = names.iter().filter_map(|name| self.claim_one(name.to_str()?).ok());
+        Ok(jobs.take(max).collect())
     }
 
     fn claim_one(&self, name: &str) -> io::Result<Claimed> {
@@ -74,7 +83,7 @@ impl FolderQueue {
     ) -> Settled {
         let name = receipt.text().unwrap_or_default();
         let act = || parts(name).and_then(|(id, counts)| act(&self.folder.join(name), id, counts));
-        match self.open().map(|()| act()) {
+        match self.open().map(|()| block_in_place(act)) {
             Ok(Ok(())) => Settled::Done,
             Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Settled::Lost,
             Ok(Err(error)) => Settled::Retry(QueueError::unavailable(error)),
@@ -113,8 +122,8 @@ impl Queue for FolderQueue {
 
     async fn push(&self, jobs: &[Push]) -> Result<Vec<Pushed>, QueueError> {
         self.open()?;
-        let pushed = jobs.iter().map(|job| self.push_one(job));
-        pushed.collect::<io::Result<_>>().map_err(QueueError::unavailable)
+        let push = || jobs.iter().map(|job| self.push_one(job)).collect::<io::Result<_>>();
+        block_in_place(push).map_err(QueueError::unavailable)
     }
 
     async fn claim(&self, max: NonZeroUsize, wait: Duration) -> Result<Vec<Claimed>, QueueError> {
@@ -123,11 +132,8 @@ impl Queue for FolderQueue {
         interrupted.as_mut().enable();
         loop {
             self.open()?;
-            let files = fs::read_dir(&self.folder).map_err(QueueError::unavailable)?;
-            let mut names: Vec<_> = files.flatten().map(|file| file.file_name()).collect();
-            names.sort(); // ids begin with the time of the push
-            let jobs = names.iter().filter_map(|name| self.claim_one(name.to_str()?).ok());
-            let jobs: Vec<_> = jobs.take(max.get()).collect();
+            let jobs = block_in_place(|| self.claim_now(max.get()));
+            let jobs = jobs.map_err(QueueError::unavailable)?;
             if !jobs.is_empty() || Instant::now() >= until {
                 return Ok(jobs);
             }

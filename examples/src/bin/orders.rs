@@ -133,9 +133,11 @@ impl Shop {
     }
 
     async fn is_prepared(&self) -> Result<(), BoxError> {
-        let first = |why: &dyn Display| format!("run `orders migrate` first: {why}");
+        let first = |why: &dyn Display| format!("not prepared: run `orders migrate` first ({why})");
         match self.queue.ping().await {
-            Err(QueueError::NotPrepared { what }) => return Err(first(&what).into()),
+            Err(QueueError::NotPrepared { what }) => {
+                return Err(first(&what.split(';').next().unwrap_or_default()).into());
+            }
             answer => answer.map_err(Unusable::from)?,
         }
         self.book.counts().await.map_err(|error| first(&error))?;
