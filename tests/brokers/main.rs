@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod conformance;
+mod faults;
 mod redis;
 mod sql;
+mod torture;
