@@ -4,5 +4,7 @@
 #![allow(clippy::large_futures, reason = "a test runs a few at a time")]
 
 mod conformance;
+mod faults;
 mod redis;
 mod sql;
+mod torture;

@@ -25,4 +25,5 @@ pub use options::{KillBy, OptionError, Options};
 pub use orders::{ClaimBy, Orders};
 pub use rounds::torture;
 pub use said::Said;
+pub use work::sum;
 pub use worker::work;

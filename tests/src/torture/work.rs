@@ -3,9 +3,10 @@
 //! | kind | payload | does |
 //! |---|---|---|
 //! | `work` | milliseconds | waits so long; knows of no token |
-//! | `polite` | milliseconds | waits so long, or until it is told to stop: checkpoint and stop |
-//! | `block` | milliseconds | blocks another thread so long, which keeps the job |
-//! | `spin` | milliseconds | keeps the runtime's thread busy so long |
+//! | `once` | milliseconds | the same, but nothing when it has been begun before |
+//! | `polite` | milliseconds | waits so long, or until it is told to stop: it saves a checkpoint, with which it is done at once |
+//! | `block` | milliseconds | as `once`, blocks another thread so long, which keeps the job |
+//! | `spin` | milliseconds | as `once`, keeps the runtime's thread busy so long |
 //! | `abort` | | kills its process |
 //! | `json` | `{"ms": 5}` | waits so long |
 //! | `bytes` | any | is done when the header `sum` is the payload's |
@@ -26,10 +27,14 @@ pub(super) async fn carry_out(job: Job, ledger: Arc<Ledger>) -> Result<(), BoxEr
             sleep(millis(&job)?).await;
             Ok(())
         }
+        "once" => {
+            sleep(first_millis(&job)?).await;
+            Ok(())
+        }
         "polite" => polite(&job).await,
         "block" => return block(job, execution).await,
         "spin" => {
-            let until = now_ns() + u64::try_from(millis(&job)?.as_nanos())?;
+            let until = now_ns() + u64::try_from(first_millis(&job)?.as_nanos())?;
             while now_ns() < until {
                 std::hint::spin_loop();
             }
@@ -48,7 +53,15 @@ fn millis(job: &Job) -> Result<Duration, BoxError> {
     Ok(Duration::from_millis(std::str::from_utf8(job.payload())?.parse()?))
 }
 
+/// Nothing, when it has been begun before.
+fn first_millis(job: &Job) -> Result<Duration, BoxError> {
+    if job.attempt() + job.returns() > 1 { Ok(Duration::ZERO) } else { millis(job) }
+}
+
 async fn polite(job: &Job) -> Result<(), BoxError> {
+    if job.saved().is_some() {
+        return Ok(());
+    }
     let time = millis(job)?;
     tokio::select! {
         () = sleep(time) => Ok(()),
@@ -61,7 +74,7 @@ async fn polite(job: &Job) -> Result<(), BoxError> {
 
 /// The thread keeps the job, as it should: it runs as long as the thread does.
 async fn block(job: Job, execution: Execution) -> Result<(), BoxError> {
-    let until = now_ns() + u64::try_from(millis(&job)?.as_nanos())?;
+    let until = now_ns() + u64::try_from(first_millis(&job)?.as_nanos())?;
     let blocking = tokio::task::spawn_blocking(move || {
         // Bound: each turn waits for what is left.
         while let Some(left) = until.checked_sub(now_ns()).filter(|left| *left > 0) {
@@ -87,7 +100,8 @@ fn bytes(job: &Job) -> Result<(), BoxError> {
 }
 
 /// A short text that two payloads hardly share: length and a hash (FNV-1a).
-pub(super) fn sum(bytes: &[u8]) -> String {
+#[must_use]
+pub fn sum(bytes: &[u8]) -> String {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });

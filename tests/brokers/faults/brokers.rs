@@ -1,0 +1,182 @@
+//! Brokers that are stopped, paused or cut off while workers run, drain and return jobs.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tests::brokers::Proxy;
+use tests::torture::{Broker, BrokerKind, Exit};
+use tokio::time::sleep;
+
+use super::{Bench, GRACE, SERVERS, all_begun, settled, starts, told_to_stop};
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Paused,
+    Stopped,
+}
+
+const FAULTS: [Fault; 2] = [Fault::Paused, Fault::Stopped];
+const JOBS: usize = 4;
+
+impl Fault {
+    async fn begin(self, broker: &mut Broker) {
+        match self {
+            Self::Paused => broker.pause(),
+            Self::Stopped => broker.stop().await,
+        }
+    }
+
+    async fn end(self, broker: &mut Broker) {
+        match self {
+            Self::Paused => broker.resume(),
+            Self::Stopped => broker.start_again().await,
+        }
+    }
+}
+
+async fn bench(kind: BrokerKind) -> Bench {
+    Bench::with(kind, |orders| orders.call_bound = Duration::from_millis(500)).await
+}
+
+/// It left in time, and said that it does not know what the broker has.
+fn is_truthful(exit: &Exit, fault: &str) {
+    let said = exit.said.unwrap_or_else(|| panic!("{fault}: no report: {}", exit.stderr));
+    assert_eq!(exit.code, Some(3), "{fault}: {}", exit.stderr);
+    let returned = settled(exit, "returned") as u64;
+    let done = settled(exit, "done") as u64;
+    assert_eq!(returned, said.returned_started, "{fault}: {said:?}");
+    assert_eq!(said.left_to_lease, JOBS as u64 - returned - done, "{fault}: {said:?}");
+    println!("{fault}: {said:?}");
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_while_jobs_run_costs_no_attempt() {
+    for (kind, fault) in SERVERS.into_iter().flat_map(|kind| FAULTS.map(|fault| (kind, fault))) {
+        let mut bench = bench(kind).await;
+        bench.push("work", 700, JOBS).await;
+        let worker = bench.worker("first").await;
+        all_begun(&worker, JOBS).await;
+        fault.begin(&mut bench.broker).await;
+        // Sleeps: the jobs are to end while the broker is away.
+        sleep(Duration::from_millis(1200)).await;
+        fault.end(&mut bench.broker).await;
+        let stats = bench.counts("all done", |stats| stats.done == JOBS as u64).await;
+        assert_eq!(stats.attempts, JOBS as u64, "{kind:?}, {fault:?}");
+        // It claims again by itself.
+        bench.push("work", 1, JOBS).await;
+        bench.counts("all done", |stats| stats.done == 2 * JOBS as u64).await;
+        let exit = told_to_stop(worker).await;
+        assert_eq!(exit.code, Some(0), "{kind:?}, {fault:?}: {}", exit.stderr);
+        super::sound(&[exit]);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_comes_back_while_draining_gets_its_acknowledgements() {
+    for (kind, fault) in SERVERS.into_iter().flat_map(|kind| FAULTS.map(|fault| (kind, fault))) {
+        let mut bench = bench(kind).await;
+        bench.push("work", 500, JOBS).await;
+        let worker = bench.worker("first").await;
+        all_begun(&worker, JOBS).await;
+        worker.signal(Signal::TERM);
+        fault.begin(&mut bench.broker).await;
+        // Sleeps: the jobs are to end while the broker is away.
+        sleep(Duration::from_millis(700)).await;
+        fault.end(&mut bench.broker).await;
+        let exit = worker.exit(GRACE).await;
+        assert_eq!(exit.code, Some(0), "{kind:?}, {fault:?}: {}", exit.stderr);
+        assert_eq!(exit.said.unwrap().finished, JOBS as u64, "{kind:?}, {fault:?}");
+        let stats = bench.counts("all done", |stats| stats.done == JOBS as u64).await;
+        assert_eq!(stats.attempts, JOBS as u64, "{kind:?}, {fault:?}");
+    }
+}
+
+/// The broker is away from so long after SIGTERM until the process is gone.
+async fn away_until_the_end(kind: BrokerKind, fault: Fault, job: (&str, u64), after: u64) {
+    let mut bench = bench(kind).await;
+    bench.push(job.0, job.1, JOBS).await;
+    let worker = bench.worker("first").await;
+    all_begun(&worker, JOBS).await;
+    worker.signal(Signal::TERM);
+    // Sleeps: nothing happens in a drain.
+    sleep(Duration::from_millis(after)).await;
+    fault.begin(&mut bench.broker).await;
+    let left = GRACE - Duration::from_millis(after);
+    let exit = worker.exit(left).await;
+    is_truthful(&exit, &format!("{kind:?} {fault:?}, {} {} ms", job.0, job.1));
+    fault.end(&mut bench.broker).await;
+    let (rest, done) = (bench.rest_is_done(vec![exit], JOBS as u64), JOBS as u64);
+    // What was in the broker's socket may have counted as returned or acknowledged.
+    assert!(starts(&rest.await).iter().all(|(attempt, _)| *attempt <= 2));
+    assert!((done..=2 * done).contains(&bench.queue_attempts().await));
+}
+
+impl Bench {
+    async fn queue_attempts(&self) -> u64 {
+        self.counts("anything", |_| true).await.attempts
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_stays_away_while_draining_leaves_jobs_to_their_lease() {
+    for (kind, fault) in SERVERS.into_iter().flat_map(|kind| FAULTS.map(|fault| (kind, fault))) {
+        away_until_the_end(kind, fault, ("work", 400), 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_at_the_return_leaves_jobs_to_their_lease() {
+    for (kind, fault) in SERVERS.into_iter().flat_map(|kind| FAULTS.map(|fault| (kind, fault))) {
+        away_until_the_end(kind, fault, ("once", 30_000), 1700).await;
+    }
+}
+
+/// The same broker by way of that port.
+fn through(proxy: &Proxy, url: &str) -> String {
+    let port: String =
+        url.rsplit(':').next().unwrap().chars().take_while(char::is_ascii_digit).collect();
+    url.replace(&format!(":{port}"), &format!(":{}", proxy.port()))
+}
+
+async fn proxied(kind: BrokerKind) -> (Bench, Proxy) {
+    let mut bench = bench(kind).await;
+    let url = bench.broker.url();
+    let port = url.rsplit(':').next().unwrap();
+    let port = port.split('/').next().unwrap().parse().unwrap();
+    let proxy = Proxy::start(port).await;
+    bench.orders.url = through(&proxy, &url);
+    (bench, proxy)
+}
+
+#[tokio::test]
+async fn connections_that_are_reset_while_jobs_run_cost_no_attempt() {
+    for kind in SERVERS {
+        let (bench, proxy) = proxied(kind).await;
+        bench.push("work", 500, JOBS).await;
+        let worker = bench.worker("first").await;
+        all_begun(&worker, JOBS).await;
+        proxy.cut();
+        let stats = bench.counts("all done", |stats| stats.done == JOBS as u64).await;
+        assert_eq!(stats.attempts, JOBS as u64, "{kind:?}");
+        bench.push("work", 1, JOBS).await;
+        bench.counts("all done", |stats| stats.done == 2 * JOBS as u64).await;
+        let exit = told_to_stop(worker).await;
+        assert_eq!(exit.code, Some(0), "{kind:?}: {}", exit.stderr);
+    }
+}
+
+#[tokio::test]
+async fn connections_that_are_half_open_do_not_keep_a_worker() {
+    for kind in SERVERS {
+        let (mut bench, proxy) = proxied(kind).await;
+        bench.push("work", 300, JOBS).await;
+        let worker = bench.worker("first").await;
+        all_begun(&worker, JOBS).await;
+        proxy.freeze();
+        let exit = told_to_stop(worker).await;
+        is_truthful(&exit, &format!("{kind:?} half open"));
+        bench.orders.url = bench.broker.url();
+        drop(proxy);
+        bench.rest_is_done(vec![exit], JOBS as u64).await;
+    }
+}

@@ -1,0 +1,154 @@
+//! Worker processes that are paused, blocked or killed by their jobs.
+
+use std::time::Duration;
+
+use lifecycle_worker::{Queue, Unstoppable};
+use rustix::process::Signal;
+use tests::torture::BrokerKind;
+use tokio::time::Instant;
+
+use super::{ALL, Bench, GRACE, all_begun, settled, starts, told_to_stop};
+
+#[tokio::test]
+async fn a_worker_that_was_paused_past_its_lease_does_not_acknowledge_over_the_new_owner() {
+    // The first handler's time is over when it goes on, or it has still to work.
+    for (kind, millis) in ALL.into_iter().flat_map(|kind| [(kind, 300), (kind, 2500)]) {
+        let bench = Bench::with(kind, |orders| orders.lease = Duration::from_secs(1)).await;
+        bench.push("work", millis, 1).await;
+        let first = bench.worker("first").await;
+        all_begun(&first, 1).await;
+        first.signal(Signal::STOP);
+        let second = bench.worker("second").await;
+        all_begun(&second, 1).await;
+        first.signal(Signal::CONT);
+        bench.counts("done", |stats| stats.done == 1).await;
+        let (first, second) = (told_to_stop(first).await, told_to_stop(second).await);
+        assert_eq!(settled(&first, "done"), 0, "{kind:?}: {:?}", first.events);
+        assert_eq!(settled(&second, "done"), 1, "{kind:?}: {:?}", second.events);
+        assert_eq!((first.code, second.code), (Some(0), Some(0)), "{kind:?}: {}", first.stderr);
+        let stats = bench.queue.stats().await.unwrap();
+        assert_eq!((stats.done, stats.attempts, stats.running), (1, 2, 0), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_worker_is_gone_within_300_ms() {
+    for kind in ALL {
+        let bench = Bench::new(kind).await;
+        let mut times = Vec::new();
+        for name in ["a", "b", "c"] {
+            let worker = bench.worker(name).await;
+            // It has claimed once and waits for more.
+            bench.push("work", 0, 1).await;
+            worker.until("done", |events| events.len() == 3).await;
+            let began = Instant::now();
+            let exit = told_to_stop(worker).await;
+            times.push(began.elapsed());
+            assert_eq!(exit.code, Some(0), "{kind:?}: {}", exit.stderr);
+        }
+        times.sort_unstable();
+        println!("{kind:?}: an idle worker is gone after {times:?}");
+        assert!(times[1] < Duration::from_millis(300), "{kind:?}: {times:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_outlasts_the_grace_is_returned_and_its_attempt_not_counted() {
+    // One knows of no token, the other saves how far it has come.
+    for (kind, job) in ALL.into_iter().flat_map(|kind| [(kind, "once"), (kind, "polite")]) {
+        let bench = Bench::new(kind).await;
+        bench.push(job, 30_000, 2).await;
+        let worker = bench.worker("first").await;
+        all_begun(&worker, 2).await;
+        let exit = told_to_stop(worker).await;
+        assert_eq!(exit.code, Some(3), "{kind:?}, {job}: {}", exit.stderr);
+        let said = exit.said.unwrap();
+        assert_eq!((said.returned_started, said.left_to_lease), (2, 0), "{kind:?}, {job}");
+        let rest = bench.rest_is_done(vec![exit], 2).await;
+        assert_eq!(starts(&rest), [(1, 1); 2], "{kind:?}, {job}");
+        let stats = bench.queue.stats().await.unwrap();
+        assert_eq!((stats.attempts, stats.returns), (2, 2), "{kind:?}, {job}: {stats:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_blocks_its_thread_does_not_keep_the_process() {
+    let policies = [Unstoppable::LeaveToLease, Unstoppable::ReturnAnyway];
+    for (job, policy) in ["block", "spin"].into_iter().flat_map(|job| policies.map(|it| (job, it)))
+    {
+        for kind in ALL {
+            let set = |orders: &mut tests::torture::Orders| orders.unstoppable = policy;
+            let bench = Bench::with(kind, set).await;
+            bench.push(job, 30_000, 1).await;
+            let worker = bench.worker("first").await;
+            all_begun(&worker, 1).await;
+            let exit = told_to_stop(worker).await;
+            let shown = format!("{kind:?}, {job}, {policy:?}: {}", exit.stderr);
+            assert_eq!(exit.code, Some(3), "{shown}");
+            let said = exit.said.expect("it reports");
+            let (returned, next) = match policy {
+                Unstoppable::ReturnAnyway => (1, (1, 1)),
+                _ => (0, (2, 0)),
+            };
+            let counts = (said.returned_started, said.left_to_lease);
+            assert_eq!(counts, (returned, 1 - returned), "{shown}");
+            let rest = bench.rest_is_done(vec![exit], 1).await;
+            assert_eq!(starts(&rest), [next], "{shown}");
+        }
+    }
+}
+
+/// Nothing of the program runs but the control thread.
+#[tokio::test]
+async fn handlers_that_take_every_thread_of_the_runtime_do_not_keep_the_process() {
+    for kind in ALL {
+        let bench = Bench::new(kind).await;
+        bench.push("spin", 30_000, 2).await;
+        let worker = bench.worker("first").await;
+        all_begun(&worker, 2).await;
+        let exit = told_to_stop(worker).await;
+        assert_eq!(exit.code, Some(3), "{kind:?}: {}", exit.stderr);
+        let rest = bench.rest_is_done(vec![exit], 2).await;
+        assert_eq!(starts(&rest), [(2, 0); 2], "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_process_is_dead_after_its_attempts() {
+    for kind in ALL {
+        let set = |orders: &mut tests::torture::Orders| {
+            (orders.attempts, orders.lease) = (3, Duration::from_secs(1));
+        };
+        let bench = Bench::with(kind, set).await;
+        bench.push("abort", "", 1).await;
+        for name in ["a", "b", "c"] {
+            let worker = bench.worker(name).await;
+            let exit = worker.exit(Duration::from_secs(10)).await;
+            assert_eq!(exit.code, None, "{kind:?}: {}", exit.stderr);
+        }
+        let worker = bench.worker("d").await;
+        bench.push("work", 1, 1).await;
+        bench.counts("dead", |stats| (stats.dead, stats.done) == (1, 1)).await;
+        let dead = bench.queue.dead(std::num::NonZeroUsize::MIN).await.unwrap();
+        assert!(dead[0].error.contains("its workers vanished"), "{kind:?}: {dead:?}");
+        let exit = told_to_stop(worker).await;
+        assert_eq!(exit.code, Some(0), "{kind:?}: {}", exit.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_returns_what_runs_at_once() {
+    let bench = Bench::new(BrokerKind::Sqlite).await;
+    bench.push("once", 30_000, 2).await;
+    let worker = bench.worker("first").await;
+    all_begun(&worker, 2).await;
+    worker.signal(Signal::TERM);
+    let began = Instant::now();
+    worker.signal(Signal::INT);
+    let exit = worker.exit(GRACE).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(exit.code, Some(130), "{}", exit.stderr);
+    assert_eq!(exit.said.unwrap().returned_started, 2, "{}", exit.stderr);
+    let rest = bench.rest_is_done(vec![exit], 2).await;
+    assert_eq!(starts(&rest), [(1, 1); 2]);
+}
