@@ -135,6 +135,30 @@ list() {
         'let number = flights.watch();
                 waker.register_by_ref(cx.waker());
                 if number == 0 {'
+
+    local fate=lifecycle-worker/src/fate.rs
+    mutant 'fate: looks, then moves' $fate \
+        loom_exactly_one_of_finish_return_and_loss_wins \
+        'let gone =
+            self.0.compare_exchange(from as u8, to as u8, Ordering::Relaxed, Ordering::Relaxed);
+        gone.is_ok()' \
+        'let is_there = self.0.load(Ordering::Relaxed) == from as u8;
+        if is_there {
+            self.0.store(to as u8, Ordering::Relaxed);
+        }
+        is_there'
+    mutant 'fate: a loss takes what is finished' $fate \
+        loom_exactly_one_of_finish_return_and_loss_wins \
+        '|| self.go(Standing::Running, Standing::Lost)' \
+        '|| self.go(Standing::Running, Standing::Lost)
+            || self.go(Standing::Finished, Standing::Lost)'
+    mutant 'fate: what has been taken back is started' $fate \
+        loom_a_job_is_started_or_returned_unstarted \
+        'self.go(Standing::Unstarted, Standing::Running)' \
+        'self.standing() == Standing::Unstarted && {
+            self.0.store(Standing::Running as u8, Ordering::Relaxed);
+            true
+        }'
 }
 
 mutant() {

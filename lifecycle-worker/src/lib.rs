@@ -89,6 +89,8 @@ mod queue;
 mod queues;
 mod retry;
 mod runner;
+#[cfg(feature = "schedule")]
+mod schedule;
 mod settlement;
 mod stats;
 mod sync;
@@ -117,6 +119,9 @@ pub use queues::RedisQueue;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use queues::SqliteQueue;
 pub use retry::Retry;
+#[cfg(feature = "schedule")]
+#[cfg_attr(docsrs, doc(cfg(feature = "schedule")))]
+pub use schedule::{Missed, Schedule, ScheduleError};
 pub use settlement::{Settlement, SettlementKind};
 pub use stats::{DeadJob, Stats};
 pub use worker::{Unstoppable, Worker};

@@ -70,6 +70,30 @@ pub(crate) fn not_closed(queue: &str, error: &QueueError) {
     warn!(queue, error = chain(error), "queue.not_closed");
 }
 
+/// What became of so many ticks of a schedule: `enqueued`, `duplicate` (another clock was
+/// first), `failed` to be pushed for now, or `missed`.
+#[cfg(feature = "schedule")]
+pub(crate) fn ticks(queue: &str, name: &str, outcome: &'static str, ticks: usize) {
+    if ticks == 0 {
+        return;
+    }
+    count_ticks(name, outcome, ticks);
+    match outcome {
+        "missed" => warn!(queue, schedule = name, ticks, "schedule.missed"),
+        "enqueued" => info!(queue, schedule = name, ticks, "schedule.enqueued"),
+        _ => debug!(queue, schedule = name, ticks, outcome, "schedule.ticked"),
+    }
+}
+
+#[cfg(all(feature = "metrics", feature = "schedule"))]
+fn count_ticks(name: &str, outcome: &'static str, ticks: usize) {
+    let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
+    metrics::counter!(TICKS, "schedule" => name.to_owned(), "outcome" => outcome).increment(ticks);
+}
+
+#[cfg(all(not(feature = "metrics"), feature = "schedule"))]
+fn count_ticks(_name: &str, _outcome: &'static str, _ticks: usize) {}
+
 #[cfg(feature = "metrics")]
 fn count(queue: &str, kind: SettlementKind) {
     metrics::counter!(JOBS, "queue" => queue.to_owned(), "outcome" => kind.name()).increment(1);
@@ -95,3 +119,5 @@ pub(crate) fn returned(_start: Start) {}
 const JOBS: &str = "lifecycle_jobs_total";
 #[cfg(feature = "metrics")]
 const RETURNED: &str = "lifecycle_jobs_returned_total";
+#[cfg(all(feature = "metrics", feature = "schedule"))]
+const TICKS: &str = "lifecycle_schedule_ticks_total";

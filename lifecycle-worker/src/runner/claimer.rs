@@ -243,7 +243,7 @@ async fn interrupting(queue: &AnyQueue) {
 }
 
 /// How long to wait after so many failures: from 0.1 s doubling to 5 s, half of it drawn.
-fn pause(failures: u32, draw: f64) -> Duration {
+pub(crate) fn pause(failures: u32, draw: f64) -> Duration {
     let grown = (PAUSE_FIRST * (1 << failures.min(10))).min(PAUSE_MOST);
     grown.mul_f64(0.5 + draw / 2.0)
 }

@@ -20,6 +20,7 @@ use crate::retry::Retry;
 use crate::settlement::Settlement;
 use crate::worker::Unstoppable;
 
+pub(crate) use claimer::pause;
 pub(crate) use ledger::Ledger;
 pub(crate) use standing::Standing;
 pub(crate) use stop::run;

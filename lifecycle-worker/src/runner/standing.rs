@@ -19,12 +19,12 @@ enum Answer {
 
 impl Standing {
     /// The queue has answered; whether it had failed before.
-    pub(super) fn answered(&self) -> bool {
+    pub(crate) fn answered(&self) -> bool {
         let before = std::mem::replace(&mut *locked(&self.0), Answer::Good);
         matches!(before, Answer::Failing(_))
     }
 
-    pub(super) fn failed(&self, error: String) {
+    pub(crate) fn failed(&self, error: String) {
         *locked(&self.0) = Answer::Failing(error);
     }
 

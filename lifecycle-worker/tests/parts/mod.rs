@@ -82,6 +82,7 @@ pub struct Faults {
     pub extend: Fault,
     pub close: Fault,
     pub ping: Fault,
+    pub push: Fault,
 }
 
 /// A queue in memory whose calls can be made to fail or to hang.
@@ -129,6 +130,7 @@ impl Queue for Faulty {
     }
 
     async fn push(&self, jobs: &[Push]) -> Result<Vec<Pushed>, QueueError> {
+        self.suffer(|faults| faults.push).await?;
         self.inner.push(jobs).await
     }
 
