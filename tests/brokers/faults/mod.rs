@@ -3,6 +3,7 @@
 mod brokers;
 mod inputs;
 mod processes;
+mod writers;
 
 use std::collections::HashMap;
 use std::path::Path;

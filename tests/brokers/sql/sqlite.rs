@@ -58,14 +58,15 @@ async fn a_wrong_url_says_what_is_wrong() {
     let began = Instant::now();
     let error = SqliteQueue::connect("sqlite:///no/such/folder/jobs.db", "mail").await.unwrap_err();
     assert!(matches!(error, QueueError::Invalid { .. }), "{error:?}");
-    assert_eq!(error.to_string(), "unable to open database file");
+    assert_eq!(error.to_string(), "/no/such/folder/jobs.db: unable to open database file");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text");
     std::fs::write(&path, "no database, but a text that is long enough for a header".repeat(20))
         .unwrap();
     let error = SqliteQueue::connect(&format!("sqlite://{}", path.display()), "mail").await;
-    assert_eq!(error.unwrap_err().to_string(), "file is not a database");
+    let expected = format!("{}: file is not a database", path.display());
+    assert_eq!(error.unwrap_err().to_string(), expected);
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ impl SqliteQueue {
                 Ok((rows, began))
             })
         });
-        let (rows, began) = connection::transaction(&shared.pool, work).await?;
+        let (rows, began) = connection::transaction(&shared.writing, work).await?;
         Ok(rows.into_iter().map(|row| row.claimed(began + lease)).collect())
     }
 

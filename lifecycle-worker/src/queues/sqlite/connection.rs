@@ -6,7 +6,9 @@
 //! 1. A transaction runs on a task of its own to its end: dropping a call never leaves one open
 //!    on a pooled connection.
 //! 2. Of one value, one transaction runs at a time: SQLite has one writer, and those who wait
-//!    for it here wait in their order, and not by asking again.
+//!    for it here wait in their order. Between processes there is no order, and whoever waits
+//!    asks at even intervals: SQLite's own are ever longer, so that a worker that returns its
+//!    jobs would starve beside busy ones.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -16,9 +18,9 @@ use futures_util::future::BoxFuture;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, SqlitePool};
+use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::QueueError;
 use crate::queues::sql::{Fault, mapped, no_answer};
@@ -48,8 +50,15 @@ pub(super) fn options(url: &str) -> Result<SqliteConnectOptions, QueueError> {
         .disable_statement_logging())
 }
 
+/// A pool on that file for what writes: one connection, which asks for the lock by [`begin`].
+pub(super) fn writing(options: SqliteConnectOptions) -> SqlitePool {
+    let pool = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
+    pool.connect_lazy_with(options.busy_timeout(ASK_AGAIN))
+}
+
 /// A pool on that file, which is created if it is missing.
 pub(super) async fn pool(options: SqliteConnectOptions) -> Result<SqlitePool, QueueError> {
+    let file = options.get_filename().to_owned();
     let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false);
     let pool = pool.connect_lazy_with(options);
     // Two processes that open a new file at once both turn it to WAL, and one may be told that
@@ -58,13 +67,19 @@ pub(super) async fn pool(options: SqliteConnectOptions) -> Result<SqlitePool, Qu
         // Bound: BUSY, above.
         loop {
             match pool.acquire().await.map_err(error) {
-                Err(QueueError::Unavailable(_)) => tokio::time::sleep(OPEN_AGAIN).await,
+                Err(QueueError::Unavailable(_)) => sleep(OPEN_AGAIN).await,
                 opened => return opened.map(drop),
             }
         }
     });
-    opened.await.unwrap_or_else(|_| Err(QueueError::timed_out(BUSY)))?;
-    Ok(pool)
+    let opened = opened.await.unwrap_or_else(|_| Err(QueueError::timed_out(BUSY)));
+    opened.map(|()| pool).map_err(|error| match error {
+        // SQLite does not say which.
+        QueueError::Invalid { what } => {
+            QueueError::Invalid { what: format!("{}: {what}", file.display()) }
+        }
+        error => error,
+    })
 }
 
 /// The answer of a transaction within `bound`; what takes longer goes on without us. One that
@@ -93,7 +108,7 @@ pub(super) async fn write<T: Send + 'static>(
 
 /// Never dropped: on a task of its own.
 pub(super) async fn transaction<T>(pool: &SqlitePool, work: Work<T>) -> Result<T, QueueError> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
+    let mut transaction = begin(pool).await?;
     let answer = work(&mut transaction).await;
     match answer {
         Ok(answer) => transaction.commit().await.map(|()| answer).map_err(error),
@@ -104,6 +119,25 @@ pub(super) async fn transaction<T>(pool: &SqlitePool, work: Work<T>) -> Result<T
             Err(error(cause))
         }
     }
+}
+
+async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, QueueError> {
+    let until = Instant::now() + BUSY;
+    // Bound: `until`; the time that SQLite itself waits is added to each turn.
+    loop {
+        match pool.begin_with("BEGIN IMMEDIATE").await {
+            Err(error) if is_busy(&error) && Instant::now() < until => {
+                // Drawn, so that those who wait do not ask in step.
+                sleep(ASK_AGAIN.mul_f64(0.5 + fastrand::f64())).await;
+            }
+            begun => return begun.map_err(error),
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 /// The machine's clock, in microseconds since 1970: the one that all processes on a file share.
@@ -135,6 +169,8 @@ fn fault(code: &str, message: &str) -> Fault {
 const CONNECTIONS: u32 = 4;
 /// How long SQLite asks again for a lock that another process has, and a file may take to open.
 const BUSY: Duration = Duration::from_secs(5);
+/// How long to wait before the lock is asked for again; about what a transaction takes.
+const ASK_AGAIN: Duration = Duration::from_millis(2);
 const OPEN_AGAIN: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

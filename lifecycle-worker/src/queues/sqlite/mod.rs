@@ -102,8 +102,9 @@ impl SqliteQueue {
     /// [`QueueError::Unavailable`] when others keep it locked for 5 s.
     pub async fn connect(url: &str, queue: impl Into<String>) -> Result<Self, QueueError> {
         let name = sql::queue_name(queue.into())?;
-        let pool = connection::pool(connection::options(url)?).await?;
-        Ok(Self::new(pool, name, Pool::Ours))
+        let options = connection::options(url)?;
+        let pool = connection::pool(options.clone()).await?;
+        Ok(Self::new(pool, connection::writing(options), name, Pool::Ours))
     }
 
     /// The queue of that name in a pool that the caller has: [`Queue::close`] leaves it open.
@@ -114,12 +115,13 @@ impl SqliteQueue {
     /// # Errors
     /// [`QueueError::Invalid`] for a name that is empty or longer than 255 bytes.
     pub fn from_pool(pool: SqlitePool, queue: impl Into<String>) -> Result<Self, QueueError> {
-        Ok(Self::new(pool, sql::queue_name(queue.into())?, Pool::Theirs))
+        Ok(Self::new(pool.clone(), pool, sql::queue_name(queue.into())?, Pool::Theirs))
     }
 
-    fn new(pool: SqlitePool, name: Arc<str>, whose: Pool) -> Self {
+    fn new(pool: SqlitePool, writing: SqlitePool, name: Arc<str>, whose: Pool) -> Self {
         let shared = Shared {
             pool,
+            writing,
             whose,
             name,
             owner: sql::new_owner(),
@@ -149,7 +151,7 @@ impl SqliteQueue {
     /// What a transaction says, within the call's bound.
     async fn write<T: Send + 'static>(&self, work: Work<T>) -> Result<T, QueueError> {
         self.open()?;
-        let (pool, writer) = (&self.shared.pool, &self.shared.writer);
+        let (pool, writer) = (&self.shared.writing, &self.shared.writer);
         connection::write(pool, writer, self.settings.call_bound, work).await
     }
 
@@ -165,9 +167,12 @@ impl SqliteQueue {
         let fold: Work<()> = Box::new(|connection| Box::pin(work::fold(connection, name, owner)));
         // Behind all that was begun before it: there is one writer.
         let bound = self.settings.call_bound / 2;
-        let folded = connection::write(&shared.pool, &shared.writer, bound, fold).await;
+        let folded = connection::write(&shared.writing, &shared.writer, bound, fold).await;
         let closed = match shared.whose {
-            Pool::Ours => timeout_at(end, shared.pool.close()).await.is_ok(),
+            Pool::Ours => {
+                let closing = async { tokio::join!(shared.writing.close(), shared.pool.close()) };
+                timeout_at(end, closing).await.is_ok()
+            }
             Pool::Theirs => true,
         };
         match folded {
@@ -272,6 +277,8 @@ impl Queue for SqliteQueue {
 /// What the clones of one value share.
 struct Shared {
     pool: SqlitePool,
+    /// For transactions: a pool of its own, where the pools are ours.
+    writing: SqlitePool,
     whose: Pool,
     name: Arc<str>,
     owner: String,
