@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::brokers::Proxy;
-use tests::torture::{Broker, BrokerKind, Exit};
+use tests::torture::{Broker, BrokerKind, Exit, Orders};
 use tokio::time::sleep;
 
 use super::{Bench, GRACE, SERVERS, all_begun, settled, starts, told_to_stop};
@@ -35,7 +35,10 @@ impl Fault {
 }
 
 async fn bench(kind: BrokerKind) -> Bench {
-    Bench::with(kind, |orders| orders.call_bound = Duration::from_millis(500)).await
+    let set = |orders: &mut Orders| {
+        (orders.call_bound, orders.lease) = (Duration::from_millis(500), Duration::from_secs(3));
+    };
+    Bench::with(kind, set).await
 }
 
 /// It left in time, and said that it does not know what the broker has.

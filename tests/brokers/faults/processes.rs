@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lifecycle_worker::{Queue, Unstoppable};
 use rustix::process::Signal;
-use tests::torture::BrokerKind;
+use tests::torture::{BrokerKind, Orders};
 use tokio::time::Instant;
 
 use super::{ALL, Bench, GRACE, all_begun, settled, starts, told_to_stop};
@@ -71,38 +71,50 @@ async fn a_job_that_outlasts_the_grace_is_returned_and_its_attempt_not_counted()
     }
 }
 
+/// A job that cannot be stopped: the process is gone all the same, and says what it leaves.
+async fn is_blocked(kind: BrokerKind, job: &str, policy: Unstoppable) {
+    let set = |orders: &mut Orders| {
+        (orders.unstoppable, orders.lease) = (policy, Duration::from_secs(3));
+    };
+    let bench = Bench::with(kind, set).await;
+    bench.push(job, 30_000, 1).await;
+    let worker = bench.worker("first").await;
+    all_begun(&worker, 1).await;
+    let exit = told_to_stop(worker).await;
+    let shown = format!("{kind:?}, {job}, {policy:?}: {}", exit.stderr);
+    assert_eq!(exit.code, Some(3), "{shown}");
+    let said = exit.said.expect("it reports");
+    let (returned, next) = match policy {
+        Unstoppable::ReturnAnyway => (1, (1, 1)),
+        _ => (0, (2, 0)),
+    };
+    assert_eq!((said.returned_started, said.left_to_lease), (returned, 1 - returned), "{shown}");
+    let rest = bench.rest_is_done(vec![exit], 1).await;
+    assert_eq!(starts(&rest), [next], "{shown}");
+}
+
 #[tokio::test]
-async fn a_handler_that_blocks_its_thread_does_not_keep_the_process() {
-    let policies = [Unstoppable::LeaveToLease, Unstoppable::ReturnAnyway];
-    for (job, policy) in ["block", "spin"].into_iter().flat_map(|job| policies.map(|it| (job, it)))
-    {
-        for kind in ALL {
-            let set = |orders: &mut tests::torture::Orders| orders.unstoppable = policy;
-            let bench = Bench::with(kind, set).await;
-            bench.push(job, 30_000, 1).await;
-            let worker = bench.worker("first").await;
-            all_begun(&worker, 1).await;
-            let exit = told_to_stop(worker).await;
-            let shown = format!("{kind:?}, {job}, {policy:?}: {}", exit.stderr);
-            assert_eq!(exit.code, Some(3), "{shown}");
-            let said = exit.said.expect("it reports");
-            let (returned, next) = match policy {
-                Unstoppable::ReturnAnyway => (1, (1, 1)),
-                _ => (0, (2, 0)),
-            };
-            let counts = (said.returned_started, said.left_to_lease);
-            assert_eq!(counts, (returned, 1 - returned), "{shown}");
-            let rest = bench.rest_is_done(vec![exit], 1).await;
-            assert_eq!(starts(&rest), [next], "{shown}");
-        }
+async fn a_handler_that_blocks_its_thread_is_left_to_its_lease() {
+    for kind in ALL {
+        is_blocked(kind, "block", Unstoppable::LeaveToLease).await;
     }
+    is_blocked(BrokerKind::Sqlite, "spin", Unstoppable::LeaveToLease).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_blocks_its_thread_is_returned_anyway_if_so_wanted() {
+    for kind in ALL {
+        is_blocked(kind, "block", Unstoppable::ReturnAnyway).await;
+    }
+    is_blocked(BrokerKind::Redis, "spin", Unstoppable::ReturnAnyway).await;
 }
 
 /// Nothing of the program runs but the control thread.
 #[tokio::test]
 async fn handlers_that_take_every_thread_of_the_runtime_do_not_keep_the_process() {
     for kind in ALL {
-        let bench = Bench::new(kind).await;
+        let set = |orders: &mut Orders| orders.lease = Duration::from_secs(3);
+        let bench = Bench::with(kind, set).await;
         bench.push("spin", 30_000, 2).await;
         let worker = bench.worker("first").await;
         all_begun(&worker, 2).await;
@@ -116,7 +128,7 @@ async fn handlers_that_take_every_thread_of_the_runtime_do_not_keep_the_process(
 #[tokio::test]
 async fn a_job_that_kills_its_process_is_dead_after_its_attempts() {
     for kind in ALL {
-        let set = |orders: &mut tests::torture::Orders| {
+        let set = |orders: &mut Orders| {
             (orders.attempts, orders.lease) = (3, Duration::from_secs(1));
         };
         let bench = Bench::with(kind, set).await;

@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
         Err(error) => return fail(&error, 1),
     };
     println!("torture {options}");
-    let verdict = torture(&program, &options).await;
+    let verdict = Box::pin(torture(&program, &options)).await;
     println!("{verdict}");
     ExitCode::from(u8::from(!verdict.is_kept()))
 }

@@ -92,16 +92,16 @@ impl Orders {
         let (url, name, lease, bound) = (&*self.url, &*self.queue, self.lease, self.call_bound);
         Ok(match url.split(':').next() {
             Some("sqlite") => {
-                let queue = SqliteQueue::connect(url, name).await?;
+                let queue = Box::pin(SqliteQueue::connect(url, name)).await?;
                 AnyQueue::new(queue.lease(lease).call_bound(bound))
             }
             Some("redis") => {
-                let queue = RedisQueue::connect(url, name).await?;
+                let queue = Box::pin(RedisQueue::connect(url, name)).await?;
                 AnyQueue::new(queue.lease(lease).call_bound(bound))
             }
             // Also what is no URL at all: the queue says what is wrong.
             _ => {
-                let queue = PostgresQueue::connect(url, name).await?;
+                let queue = Box::pin(PostgresQueue::connect(url, name)).await?;
                 AnyQueue::new(queue.lease(lease).call_bound(bound))
             }
         })

@@ -56,7 +56,8 @@ pub async fn torture(program: &Path, options: &Options) -> Verdict {
     let run = Run { pushed, lives, done, attempts, left, grace, lease };
     let mut verdict = run.judge();
     if options.claim == ClaimBy::Runner {
-        probe::returns(program, &fleet.orders, fleet.folder.path(), &mut verdict).await;
+        let folder = fleet.folder.path();
+        Box::pin(probe::returns(program, &fleet.orders, folder, &mut verdict)).await;
     }
     drop(queue.close().await);
     verdict
