@@ -202,6 +202,24 @@ async fn own_queue() {
     assert!(said.iter().any(|line| line.contains(" passed, 0 failed, ")), "{said:?}");
 }
 
+/// Two clocks and workers on one file: each tick is worked on once.
+#[tokio::test]
+async fn schedule() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/schedule.db", folder.path().display());
+    let subject = subject(env!("CARGO_BIN_EXE_11_schedule")).env("QUEUE_URL", url);
+    let first = Process::start(&subject, Setting::Plain).await.unwrap();
+    let second = Process::start(&subject, Setting::Plain).await.unwrap();
+    // Sleeps: only time makes a clock tick.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let said = format!("{}\n{}", stop(first).await, stop(second).await);
+    let mut pulses: Vec<_> = said.lines().filter(|line| line.contains("pulse for ")).collect();
+    let count = pulses.len();
+    pulses.sort_unstable();
+    pulses.dedup();
+    assert!(count >= 2 && pulses.len() == count, "{said}");
+}
+
 #[tokio::test]
 async fn tls() {
     let subject = subject(env!("CARGO_BIN_EXE_06_tls")).tls().protocol(Protocol::Http1AndH2c);

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "the figures belong into the log")]
 #![allow(clippy::large_futures, reason = "a test runs a few at a time")]
 
+mod clocks;
 mod conformance;
 mod faults;
 mod redis;

@@ -1,5 +1,7 @@
 //! The harness: finds what the end-to-end tests start, and plays the platform.
 
+#![allow(clippy::large_futures, reason = "the harness runs a few at a time")]
+
 pub mod brokers;
 pub mod kubelet;
 pub mod torture;

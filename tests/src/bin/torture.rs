@@ -7,6 +7,7 @@
 //! It starts a private server, and itself as the workers. `--claim select` is the control: a
 //! worker whose loop is dropped by `select!`, as many are. It has to be found out.
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
+#![allow(clippy::large_futures, reason = "it runs once")]
 
 use std::env;
 use std::process::{ExitCode, Termination};
