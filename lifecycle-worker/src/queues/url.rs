@@ -41,15 +41,6 @@ impl AnyQueue {
     /// Nothing is created there but a SQLite file: [`Queue::prepare`](crate::Queue::prepare) does
     /// that.
     ///
-    /// # Cancel safety
-    /// Cancel safe: nothing was claimed, and connections are closed. A SQLite file may have been
-    /// created.
-    ///
-    /// # Errors
-    /// [`QueueError::Invalid`] for a scheme that is not known, an option that is not understood,
-    /// or what the queue itself does not take; [`QueueError::Unsupported`] for a queue whose
-    /// feature is not compiled in. Else as the queue's own `connect`.
-    ///
     /// # Examples
     /// ```
     /// # #[cfg(feature = "memory")] #[tokio::main(flavor = "current_thread")]
@@ -63,6 +54,15 @@ impl AnyQueue {
     /// # Ok(()) }
     /// # #[cfg(not(feature = "memory"))] fn main() {}
     /// ```
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing was claimed, and connections are closed. A SQLite file may have been
+    /// created.
+    ///
+    /// # Errors
+    /// [`QueueError::Invalid`] for a scheme that is not known, an option that is not understood,
+    /// or what the queue itself does not take; [`QueueError::Unsupported`] for a queue whose
+    /// feature is not compiled in. Else as the queue's own `connect`.
     pub async fn connect(url: &str) -> Result<Self, QueueError> {
         let target = Target::parse(url)?;
         // Boxed: the drivers' futures are large, and this is called once.
