@@ -138,11 +138,7 @@ impl Worker {
     /// It asks the queue nothing: it shows how the last claim went.
     pub fn readiness(&self, name: impl Into<String>) -> Check {
         let standing = self.standing.clone();
-        Check::readiness(name, move || {
-            let answer = standing.check();
-            async move { answer }
-        })
-        .interval(READINESS_INTERVAL)
+        Check::readiness(name, move || standing.clone().check()).interval(READINESS_INTERVAL)
     }
 }
 

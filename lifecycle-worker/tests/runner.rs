@@ -297,9 +297,10 @@ async fn a_rate_limit_holds_jobs_back_in_the_queue() {
 async fn a_concurrency_limit_of_a_service_is_kept() {
     let (queue, log) = (MemoryQueue::new("mail"), Log::default());
     push(&queue, 6).await;
-    let service = ServiceBuilder::new()
-        .concurrency_limit(2)
-        .service_fn(async |_job: Job| Ok::<_, BoxError>(sleep(Duration::from_secs(10)).await));
+    let service = ServiceBuilder::new().concurrency_limit(2).service_fn(async |_job: Job| {
+        sleep(Duration::from_secs(10)).await;
+        Ok::<_, BoxError>(())
+    });
     let began = Instant::now();
     let kit = started(log.of(Worker::new(queue, service).concurrency(10))).await;
     log.reaches(6).await;

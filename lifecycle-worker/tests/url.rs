@@ -1,4 +1,5 @@
 //! Connecting by a URL, as an application does it: what is lost when that is dropped.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use lifecycle_worker::{AnyQueue, Push, Queue};
 use tokio_test::task;
@@ -6,9 +7,9 @@ use tokio_test::task;
 /// Cancels: AnyQueue::connect
 #[tokio::test]
 async fn a_connect_that_is_dropped_leaves_nothing_in_the_way() {
-    let folder = std::env::temp_dir().join(format!("url-{}", unique()));
-    std::fs::create_dir(&folder).unwrap();
-    let urls = ["memory:".to_owned(), format!("sqlite:{}", folder.join("jobs.db").display())];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jobs.db");
+    let urls = ["memory:".to_owned(), format!("sqlite:{}", file.display())];
     for url in urls {
         for polls in 0..4 {
             let mut connecting = task::spawn(AnyQueue::connect(&url));
@@ -24,11 +25,4 @@ async fn a_connect_that_is_dropped_leaves_nothing_in_the_way() {
         assert!(queue.push(&[Push::new("mail", "x")]).await.unwrap()[0].is_new(), "{url}");
         queue.close().await.unwrap();
     }
-    std::fs::remove_dir_all(folder).unwrap();
-}
-
-/// No other run's.
-fn unique() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    format!("{}-{}", std::process::id(), now.as_nanos())
 }

@@ -120,7 +120,8 @@ fn unit(lines: &str) -> String {
     format!(
         "[Unit]\nDefaultDependencies=no\n[Service]\nType=notify\nExecStart={}\n\
          StandardOutput=file:{{log}}\nStandardError=inherit\nEnvironment=HOST=127.0.0.1 PORT=0 \
-         LIFECYCLE_PROBE_ADDR=127.0.0.1:0 TOKIO_WORKER_THREADS=1\n{lines}",
+         LIFECYCLE_PROBE_ADDR=127.0.0.1:0 TOKIO_WORKER_THREADS=1 \
+         QUEUE_URL=sqlite:{{log}}.db\n{lines}",
         orders.display()
     )
 }
@@ -142,24 +143,19 @@ fn a_long_drain_is_waited_for_and_counts_as_success() {
     let started = systemd.control(&["start", "orders"]);
     assert!(started.status.success(), "{started:?}");
     assert_eq!(systemd.show("StatusText"), "running");
-    let body = r#"{"item":"tea","ms":4500}"#;
-    let order = format!(
-        "POST /orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut order = ask(systemd.address(), &order);
+    let request = "GET /work?ms=4500 HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut work = ask(systemd.address(), request);
     let began = Instant::now();
     assert!(systemd.control(&["stop", "--no-block", "orders"]).status.success());
     wait_for("word of what it waits for", || {
         let status = systemd.show("StatusText");
         let named =
-            status.starts_with("draining, waits for ") && status.contains("request POST /orders");
+            status.starts_with("draining, waits for ") && status.contains("request GET /work");
         named.then_some(())
     });
     let mut answer = String::new();
-    order.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    work.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     wait_for("end", || (systemd.show("ActiveState") == "inactive").then_some(()));
     let took = began.elapsed();
     assert!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
@@ -180,7 +176,10 @@ fn a_runtime_that_stands_still_is_seen_by_its_watchdog() {
 
 #[tokio::test]
 async fn a_notify_socket_that_is_not_there_is_one_warning() {
-    let subject = Subject::new(tests::example("orders")).env("NOTIFY_SOCKET", "/nowhere/at/all");
+    let folder = tempfile::tempdir().unwrap();
+    let subject = Subject::new(tests::example("orders"))
+        .env("QUEUE_URL", format!("sqlite:{}/orders.db", folder.path().display()))
+        .env("NOTIFY_SOCKET", "/nowhere/at/all");
     let mut process = Process::start(&configured(subject), Setting::Plain).await.unwrap();
     process.signal(Signal::Term).unwrap();
     let exit = process.wait(LIMIT).await.expect("ends in time");

@@ -1,15 +1,16 @@
 //! Whether a worker's queue answers: what its readiness check shows.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::error::BoxError;
-use crate::sync::locked;
 
 /// Shared by the worker and its check. A clone is the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Standing(Arc<Mutex<Answer>>);
+pub(crate) struct Standing(Arc<watch::Sender<Answer>>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum Answer {
     #[default]
     NotYet,
@@ -20,34 +21,43 @@ enum Answer {
 impl Standing {
     /// The queue has answered; whether it had failed before.
     pub(crate) fn answered(&self) -> bool {
-        let before = std::mem::replace(&mut *locked(&self.0), Answer::Good);
+        let before = self.0.send_replace(Answer::Good);
         matches!(before, Answer::Failing(_))
     }
 
     pub(crate) fn failed(&self, error: String) {
-        *locked(&self.0) = Answer::Failing(error);
+        self.0.send_replace(Answer::Failing(error));
     }
 
-    pub(crate) fn check(&self) -> Result<(), BoxError> {
-        match &*locked(&self.0) {
-            Answer::Good => Ok(()),
-            Answer::NotYet => Err("its queue has not answered yet".into()),
-            Answer::Failing(error) => Err(error.clone().into()),
+    /// How the queue has answered last; waits for its first answer, so that a worker does not
+    /// begin by failing.
+    pub(crate) async fn check(self) -> Result<(), BoxError> {
+        let mut answers = self.0.subscribe();
+        let answer = answers.wait_for(|answer| !matches!(answer, Answer::NotYet)).await?.clone();
+        match answer {
+            Answer::Failing(error) => Err(error.into()),
+            Answer::Good | Answer::NotYet => Ok(()),
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(lifecycle_loom)))]
 mod tests {
+    use tokio_test::{assert_pending, assert_ready, task};
+
     use super::*;
 
     #[test]
-    fn is_good_once_the_queue_has_answered_last() {
+    fn is_good_when_the_queue_has_answered_last() {
         let standing = Standing::default();
-        assert!(standing.check().is_err());
-        assert!(!standing.answered() && standing.check().is_ok());
+        let mut first = task::spawn(standing.clone().check());
+        assert_pending!(first.poll());
+        assert!(!standing.answered());
+        assert!(first.is_woken() && assert_ready!(first.poll()).is_ok());
         standing.failed("gone".into());
-        assert_eq!(standing.clone().check().expect_err("it failed").to_string(), "gone");
-        assert!(standing.answered() && standing.check().is_ok());
+        let error = assert_ready!(task::spawn(standing.clone().check()).poll());
+        assert_eq!(error.expect_err("it failed").to_string(), "gone");
+        assert!(standing.answered());
+        assert!(assert_ready!(task::spawn(standing.check()).poll()).is_ok());
     }
 }

@@ -195,11 +195,7 @@ impl Schedule {
     /// It asks the queue nothing: it shows how the last push went.
     pub fn readiness(&self, name: impl Into<String>) -> Check {
         let standing = self.standing.clone();
-        Check::readiness(name, move || {
-            let answer = standing.check();
-            async move { answer }
-        })
-        .interval(READINESS_INTERVAL)
+        Check::readiness(name, move || standing.clone().check()).interval(READINESS_INTERVAL)
     }
 }
 
