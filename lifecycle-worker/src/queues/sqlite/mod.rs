@@ -103,7 +103,8 @@ impl SqliteQueue {
     pub async fn connect(url: &str, queue: impl Into<String>) -> Result<Self, QueueError> {
         let name = sql::queue_name(queue.into())?;
         let options = connection::options(url)?;
-        let pool = connection::pool(options.clone()).await?;
+        // In a box: opening a file is some kilobytes.
+        let pool = Box::pin(connection::pool(options.clone())).await?;
         Ok(Self::new(pool, connection::writing(options), name, Pool::Ours))
     }
 
