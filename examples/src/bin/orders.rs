@@ -6,7 +6,9 @@
 //! and press Ctrl-C (or send SIGTERM) while that is prepared: it is finished. One that takes too
 //! long for that (`"ms":60000`) goes back to the queue, and is done after the next start.
 //!
-//! `orders web` and `orders worker` are the same as two processes, once `orders migrate` has run;
+//! `orders web`, `orders worker` and `orders clock` are the same as three processes, once
+//! `orders migrate` has run; the clock has the book counted at night (`ORDERS_TALLY`, in cron's
+//! words), once however many of them run.
 //! `QUEUE_URL` says where the queue is (`sqlite:orders.db?queue=orders`, in the current folder).
 //! An order's state is in the book, which only a worker changes (`src/book.rs`); the job in the
 //! queue has the order with it, so that the two need not be one database.
@@ -24,7 +26,10 @@ use clap::{Parser, ValueEnum};
 use examples::book::{Book, Entry};
 use examples::queue::{self, Unusable};
 use lifecycle::{Check, Lifecycle, Report, StopTimeout};
-use lifecycle_worker::{AnyQueue, BoxError, Job, Push, Queue, QueueError, Stats, Worker};
+use lifecycle_worker::{
+    AnyQueue, BoxError, Job, JobError, Missed, Push, Queue, QueueError, Schedule, ScheduleError,
+    Stats, Worker,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -40,6 +45,8 @@ struct Args {
 enum Process {
     /// Everything in one process; prepares the database by itself.
     All,
+    /// Has the book counted at night.
+    Clock,
     /// Prepares the database, and ends.
     Migrate,
     /// Takes orders.
@@ -82,17 +89,22 @@ async fn main() -> Result<Report, Box<dyn Error>> {
     life.serve_probes().await?;
     // Under systemd the one grace period counts, whatever the unit's `TimeoutStopSec` is.
     life.notify_systemd(StopTimeout::Extend).await;
-    if process != Process::Worker {
+    if matches!(process, Process::All | Process::Clock) {
+        let clock = clock(shop.queue.clone())?;
+        life.check(clock.readiness("clock"));
+        life.spawn("clock", clock);
+    }
+    if matches!(process, Process::All | Process::Web) {
         let server = lifecycle_tower::serve(examples::listen().await?, app(shop.clone()));
         life.spawn("http", server);
     }
-    if process == Process::Web {
+    if matches!(process, Process::Clock | Process::Web) {
         let (asked, closed) = (shop.queue.clone(), shop.queue.clone());
         life.check(Check::readiness("queue", move || ping(asked.clone())));
         life.on_close("queue", async move { closed.close().await });
     } else {
         let book = shop.book.clone();
-        let worker = Worker::new(shop.queue.clone(), move |job| prepare(job, book.clone()));
+        let worker = Worker::new(shop.queue.clone(), move |job| work(job, book.clone()));
         life.check(worker.readiness("queue"));
         let spawned = life.spawn("worker", worker);
         if process == Process::All {
@@ -122,7 +134,7 @@ impl Shop {
         match process {
             Process::All => shop.prepare().await?,
             Process::Migrate => {}
-            Process::Web | Process::Worker => shop.is_prepared().await?,
+            Process::Clock | Process::Web | Process::Worker => shop.is_prepared().await?,
         }
         Ok(shop)
     }
@@ -201,6 +213,24 @@ async fn stats(State(shop): State<Shop>) -> Result<Json<Stats>, (StatusCode, Str
 
 fn unavailable(error: impl Display) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
+}
+
+fn clock(queue: AnyQueue) -> Result<Schedule, ScheduleError> {
+    let at = std::env::var("ORDERS_TALLY").unwrap_or_else(|_| "0 3 * * *".to_owned());
+    let tally = Push::new("tally", "");
+    Schedule::new(queue)?.missed(Missed::Once).every("tally", &at, "UTC", tally)
+}
+
+async fn work(job: Job, book: Book) -> Result<(), BoxError> {
+    match job.kind() {
+        "order" => prepare(job, book).await,
+        "tally" => {
+            let (done, waiting) = book.counts().await?;
+            tracing::info!(done, waiting, tick = job.header("schedule-tick"), "tally");
+            Ok(())
+        }
+        other => Err(JobError::dead(format!("nobody knows how to {other}")).into()),
+    }
 }
 
 async fn prepare(job: Job, book: Book) -> Result<(), BoxError> {

@@ -183,3 +183,26 @@ async fn connections_that_are_half_open_do_not_keep_a_worker() {
         bench.rest_is_done(vec![exit], JOBS as u64).await;
     }
 }
+
+/// Its claim may hang in the broker for longer than the grace: it is not waited for, and what it
+/// takes when the broker goes on is claimed again after its lease.
+#[tokio::test]
+async fn an_idle_worker_whose_broker_hangs_is_out_before_its_grace() {
+    for kind in SERVERS {
+        let bench = Bench::with(kind, |orders| orders.lease = Duration::from_secs(3)).await;
+        let worker = bench.worker("first").await;
+        bench.push("work", 0, 1).await;
+        bench.counts("done", |stats| stats.done == 1).await;
+        bench.broker.pause();
+        // Sleeps: it looks at its queue again, at the latest after the longest poll.
+        sleep(Duration::from_millis(1200)).await;
+        let exit = told_to_stop(worker).await;
+        let said = exit.said.unwrap_or_else(|| panic!("{kind:?}: {}", exit.stderr));
+        println!("{kind:?} hangs under a claim: code {:?}, {said:?}", exit.code);
+        assert_eq!((said.left_to_lease, said.returned_started), (0, 0), "{kind:?}");
+        assert!(matches!(exit.code, Some(0 | 3)), "{kind:?}: {}", exit.stderr);
+        bench.broker.resume();
+        bench.push("work", 0, 3).await;
+        bench.rest_is_done(vec![exit], 4).await;
+    }
+}

@@ -53,7 +53,8 @@ pub(super) struct Run {
 struct Row {
     promise: String,
     measured: String,
-    is_kept: bool,
+    /// `None`: only to be known.
+    is_kept: Option<bool>,
 }
 
 /// A table of promises.
@@ -68,12 +69,17 @@ impl Verdict {
     /// Whether every promise is kept.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        self.rows.iter().all(|row| row.is_kept)
+        self.rows.iter().all(|row| row.is_kept != Some(false))
     }
 
     pub(super) fn add(&mut self, promise: &str, measured: impl fmt::Display, is_kept: bool) {
         let (promise, measured) = (promise.to_owned(), measured.to_string());
-        self.rows.push(Row { promise, measured, is_kept });
+        self.rows.push(Row { promise, measured, is_kept: Some(is_kept) });
+    }
+
+    fn tell(&mut self, what: &str, measured: impl fmt::Display) {
+        let (promise, measured) = (what.to_owned(), measured.to_string());
+        self.rows.push(Row { promise, measured, is_kept: None });
     }
 
     /// None may be; the first few are shown.
@@ -87,7 +93,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n| promise | measured | |\n|---|---|---|")?;
         for Row { promise, measured, is_kept } in &self.rows {
-            let kept = if *is_kept { "kept" } else { "**BROKEN**" };
+            let kept = is_kept.map_or("", |is_kept| if is_kept { "kept" } else { "**BROKEN**" });
             writeln!(f, "| {promise} | {measured} | {kept} |")?;
         }
         self.details.iter().try_for_each(|line| writeln!(f, "\n{line}"))
@@ -114,10 +120,10 @@ impl Run {
         let started: usize = executions.values().map(Vec::len).sum();
         verdict.add("jobs pushed", self.pushed.len(), !self.pushed.is_empty());
         verdict.add("executions begun", started, started > 0);
-        verdict.add("returned by workers that left", count("returned"), true);
+        verdict.tell("returned by workers that left", count("returned"));
         verdict.none("lost", self.lost(&executions, &settled));
         let (stranded, unconfirmed) = self.stranded(&executions);
-        verdict.add("returned, the confirmation too late to be seen", unconfirmed, true);
+        verdict.tell("returned, the confirmation too late to be seen", unconfirmed);
         verdict.none("stranded by an orderly exit", stranded);
         verdict.none("executions that overlap", overlaps(&executions));
         let twice =
@@ -232,7 +238,7 @@ impl Run {
     fn judge_attempts(&self, executions: &BTreeMap<&str, Vec<Execution>>, verdict: &mut Verdict) {
         if self.has_killed() {
             let most = executions.values().flatten().map(|one| one.attempt).max().unwrap_or(0);
-            verdict.add("attempts of one job, at most", most, true);
+            verdict.tell("attempts of one job, at most", most);
             return;
         }
         let counted = executions
@@ -251,7 +257,7 @@ impl Run {
             *codes.entry(code).or_default() += 1;
         }
         let codes: Vec<_> = codes.iter().map(|(code, count)| format!("{code}: {count}")).collect();
-        verdict.add("exits by code", codes.join(", "), true);
+        verdict.tell("exits by code", codes.join(", "));
         let told = || self.lives.iter().enumerate().filter(|(_, life)| life.end == End::Told);
         let wrong =
             told().filter_map(|(at, life)| Some(format!("process {at}: {}", life.untruth()?)));
@@ -283,8 +289,8 @@ impl Run {
         }
         let longest = times.iter().copied().max().unwrap_or_default();
         let most = self.lease + SWEEP + SLACK;
-        verdict.add("rescued from killed workers", times.len(), true);
-        verdict.add("claimed in between by one killed before the start", unseen, true);
+        verdict.tell("rescued from killed workers", times.len());
+        verdict.tell("claimed in between by one killed before the start", unseen);
         let promise = format!("longest from a kill to the next start, of {} ms", most.as_millis());
         verdict.add(&promise, format!("{} ms", longest.as_millis()), longest <= most);
     }
@@ -369,7 +375,7 @@ mod tests {
     }
 
     fn broken(run: &Run) -> Vec<String> {
-        let rows = run.judge().rows.into_iter().filter(|row| !row.is_kept);
+        let rows = run.judge().rows.into_iter().filter(|row| row.is_kept == Some(false));
         rows.map(|row| row.promise).collect()
     }
 
