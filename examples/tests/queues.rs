@@ -349,3 +349,46 @@ async fn web_and_worker_are_two_processes_that_want_their_database_prepared() {
     let (code, _, stderr) = run(command(ORDERS, folder.path(), &["shop"])).await;
     assert!(code == Some(2) && stderr.contains("migrate"), "{stderr}");
 }
+
+/// Two clocks of one shop, one of them stopped on the way: each tick is worked on once.
+#[tokio::test]
+async fn however_many_clocks_the_book_is_counted_once_a_tick() {
+    let folder = folder();
+    let (code, _, stderr) = run(command(ORDERS, folder.path(), &["migrate"])).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let clock = async || {
+        let mut command = command(ORDERS, folder.path(), &["clock"]);
+        command.env("ORDERS_TALLY", "* * * * * *");
+        let mut running = Running::spawn(command);
+        while timeout(LIMIT, running.stdout.next_line()).await.unwrap().unwrap().unwrap() != "ready"
+        {
+        }
+        running
+    };
+    let (one, other) = (clock().await, clock().await);
+    let (mut worker, _) = Running::orders(folder.path(), "worker").await;
+    let mut ticks = Vec::new();
+    let mut one = Some(one);
+    while ticks.len() < 5 {
+        let event = worker.next().await;
+        if event["message"] == "tally" {
+            ticks.push(event["tick"].as_str().unwrap().to_owned());
+        }
+        if ticks.len() == 2
+            && let Some(one) = one.take()
+        {
+            let (code, _, report) = one.stop().await;
+            assert_eq!(code, Some(0), "{report}");
+        }
+    }
+    let different: HashSet<_> = ticks.iter().collect();
+    assert_eq!(different.len(), ticks.len(), "{ticks:?}");
+    assert_eq!(other.stop().await.0, Some(0));
+    assert_eq!(worker.stop().await.0, Some(0));
+    let wrong = {
+        let mut command = command(ORDERS, folder.path(), &["clock"]);
+        command.env("ORDERS_TALLY", "now and then");
+        run(command).await
+    };
+    assert!(wrong.0 == Some(1) && wrong.2.contains("now and then"), "{wrong:?}");
+}

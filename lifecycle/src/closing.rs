@@ -56,8 +56,8 @@ impl Joining {
     fn due_at(self, has_workers: bool) -> Instant {
         let tenths = match (self.step, has_workers) {
             (0, _) => 1,
-            (1, true) => 5,
-            (_, true) => 6,
+            (1, true) => 6,
+            (_, true) => 7,
             (_, false) => 2,
         };
         self.began + self.left * tenths / 10
@@ -70,7 +70,7 @@ impl Closing {
     }
 
     /// Gives the components their last moments: tasks are dropped at once, servers end by
-    /// themselves within a tenth of what is `left`, workers within half of it.
+    /// themselves within a tenth of what is `left`, workers within six tenths of it.
     pub(crate) fn begin(&mut self, running: &Running, left: Duration) {
         running.abort(|role| role == Role::Task);
         self.joining = Some(Joining { began: Instant::now(), left, step: 0 });

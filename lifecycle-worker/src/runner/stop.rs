@@ -242,7 +242,7 @@ impl Running {
         now + end_by.saturating_duration_since(now) / 2
     }
 
-    /// When the worker must be gone: it is dropped at half of what is left for closing.
+    /// When the worker must be gone: it is dropped at six tenths of what is left for closing.
     fn end_by(&self) -> Instant {
         let deadline = |phase| self.handle.deadline(phase).unwrap_or_else(Instant::now);
         let (began, exit_by) = (deadline(Phase::Cancelling), deadline(Phase::Closing));
@@ -274,4 +274,4 @@ async fn until(ledger: &Ledger, done: impl Fn(&Ledger) -> bool) {
 }
 
 const WINDOW_OF_HANDLERS: f64 = 0.8;
-const SHARE_OF_CLOSING: f64 = 0.4;
+const SHARE_OF_CLOSING: f64 = 0.55;
