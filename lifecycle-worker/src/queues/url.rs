@@ -72,20 +72,23 @@ impl AnyQueue {
 
 /// The queue of a feature: an arm each.
 async fn open(target: Target) -> Result<AnyQueue, QueueError> {
-    let (url, queue) = (&target.url, &target.queue);
     match target.feature {
         #[cfg(feature = "memory")]
-        "memory" => Ok(target.leased(MemoryQueue::new(queue), MemoryQueue::lease)),
+        "memory" => Ok(target.leased(MemoryQueue::new(&target.queue), MemoryQueue::lease)),
         #[cfg(feature = "postgres")]
-        "postgres" => {
-            Ok(target.leased(PostgresQueue::connect(url, queue).await?, PostgresQueue::lease))
-        }
+        "postgres" => Ok(target.leased(
+            PostgresQueue::connect(&target.url, &target.queue).await?,
+            PostgresQueue::lease,
+        )),
         #[cfg(feature = "redis")]
-        "redis" => Ok(target.leased(RedisQueue::connect(url, queue).await?, RedisQueue::lease)),
+        "redis" => Ok(target
+            .leased(RedisQueue::connect(&target.url, &target.queue).await?, RedisQueue::lease)),
         #[cfg(feature = "redis-tls")]
-        "redis-tls" => Ok(target.leased(RedisQueue::connect(url, queue).await?, RedisQueue::lease)),
+        "redis-tls" => Ok(target
+            .leased(RedisQueue::connect(&target.url, &target.queue).await?, RedisQueue::lease)),
         #[cfg(feature = "sqlite")]
-        "sqlite" => Ok(target.leased(SqliteQueue::connect(url, queue).await?, SqliteQueue::lease)),
+        "sqlite" => Ok(target
+            .leased(SqliteQueue::connect(&target.url, &target.queue).await?, SqliteQueue::lease)),
         feature => {
             let scheme = target.scheme;
             let what = format!("{scheme}: needs the feature \"{feature}\" of lifecycle-worker");
