@@ -197,14 +197,23 @@ async fn tower_worker() {
 
 #[tokio::test]
 async fn own_queue() {
+    conforms_and_works(env!("CARGO_BIN_EXE_10_own_queue"), "jobs of own: ").await;
+}
+
+#[tokio::test]
+async fn folder_queue() {
+    conforms_and_works(env!("CARGO_BIN_EXE_12_folder_queue"), "jobs of folder: ").await;
+}
+
+async fn conforms_and_works(example: &str, line: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let queue = subject(env!("CARGO_BIN_EXE_10_own_queue"));
+    let queue = subject(example);
     let conforms = queue.clone().arg("--conformance").env("TMPDIR", folder.path());
     let mut conforms = Process::spawn(&conforms, Setting::Plain).unwrap();
     let works = queue.arg(folder.path().join("mail"));
     let process = Process::start(&works, Setting::Plain).await.unwrap();
     let report = stop(process).await;
-    assert!(report.contains("jobs of folder: "), "{report}");
+    assert!(report.contains(line), "{report}");
     let exit = conforms.wait(Duration::from_secs(60)).await.expect("ends by itself");
     let said: Vec<_> = conforms.lines().into_iter().map(|line| line.text).collect();
     assert_eq!(exit.ended, Ended::Code(0), "{said:?}");
