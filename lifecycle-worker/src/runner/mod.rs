@@ -20,6 +20,7 @@ use crate::retry::Retry;
 use crate::settlement::Settlement;
 use crate::worker::Unstoppable;
 
+#[cfg(feature = "schedule")]
 pub(crate) use claimer::pause;
 pub(crate) use ledger::Ledger;
 pub(crate) use standing::Standing;
