@@ -10,6 +10,8 @@ mod redis;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "sqs")]
+mod sqs;
 
 #[cfg(feature = "memory")]
 pub use memory::MemoryQueue;
@@ -19,3 +21,5 @@ pub use postgres::PostgresQueue;
 pub use redis::RedisQueue;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteQueue;
+#[cfg(feature = "sqs")]
+pub use sqs::SqsQueue;
