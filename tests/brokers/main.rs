@@ -7,3 +7,4 @@ mod clocks;
 mod conformance;
 mod redis;
 mod sql;
+mod sqs;
