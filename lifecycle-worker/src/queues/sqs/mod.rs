@@ -73,7 +73,8 @@ use crate::error::QueueError;
 ///
 /// # Examples
 /// ```no_run
-/// # async fn doc() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lifecycle_worker::QueueError> {
 /// use lifecycle_worker::{Queue, SqsQueue};
 ///
 /// // Credentials by the environment: variables, profile, web identity, ECS, instance.
