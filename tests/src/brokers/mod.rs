@@ -1,11 +1,13 @@
 //! Real brokers as private instances: free ports, a folder of their own, killed on drop, so
 //! that tests may stop, pause and cut them.
 
+mod moto;
 mod postgres;
 mod proxy;
 mod redis;
 mod server;
 
+pub use moto::PrivateMoto;
 pub use postgres::PrivatePostgres;
 pub use proxy::Proxy;
 pub use redis::{PrivateRedis, RedisCluster};
