@@ -1,7 +1,13 @@
 //! The queues that come with the crate, one feature each.
 
+#[cfg(feature = "amqp")]
+mod amqp;
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "sqlite"))]
+mod handover;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
@@ -11,8 +17,12 @@ mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "amqp")]
+pub use amqp::AmqpQueue;
 #[cfg(feature = "memory")]
 pub use memory::MemoryQueue;
+#[cfg(feature = "nats")]
+pub use nats::NatsQueue;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresQueue;
 #[cfg(feature = "redis")]
