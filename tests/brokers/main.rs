@@ -3,5 +3,6 @@
 
 mod amqp;
 mod conformance;
+mod nats;
 mod redis;
 mod sql;

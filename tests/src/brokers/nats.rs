@@ -18,11 +18,10 @@ pub struct PrivateNats {
     server: Option<Server>,
     folder: TempDir,
     port: u16,
-    options: Vec<String>,
 }
 
 impl PrivateNats {
-    /// Starts one with JetStream.
+    /// Starts one with JetStream, for jobs of up to 8 MB.
     ///
     /// # Panics
     /// When the package is missing, or it does not start.
@@ -30,20 +29,20 @@ impl PrivateNats {
     /// # Cancel safety
     /// Cancel safe: the process is killed.
     pub async fn start() -> Self {
-        Self::with(&["-js"]).await
+        Self::with("jetstream: enabled\nmax_payload: 8MB\n").await
     }
 
-    /// Starts one with those options, and JetStream only if they say so.
+    /// Starts one with that configuration, and JetStream only if it says so.
     ///
     /// # Panics
     /// When the package is missing, or it does not start.
     ///
     /// # Cancel safety
     /// Cancel safe: the process is killed.
-    pub async fn with(options: &[&str]) -> Self {
+    pub async fn with(configuration: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut nats = Self { server: None, folder, port: free_port(), options };
+        std::fs::write(folder.path().join("nats.conf"), configuration).expect("a file");
+        let mut nats = Self { server: None, folder, port: free_port() };
         Box::pin(nats.start_again()).await;
         nats
     }
@@ -58,7 +57,8 @@ impl PrivateNats {
     pub async fn start_again(&mut self) {
         let mut command = Command::new(needs(&["/usr/sbin/nats-server"], "nats-server"));
         command.args(["-a", "127.0.0.1", "-p", &self.port.to_string()]);
-        command.arg("-sd").arg(self.folder.path().join("js")).args(&self.options);
+        command.arg("-c").arg(self.folder.path().join("nats.conf"));
+        command.arg("-sd").arg(self.folder.path().join("js"));
         self.server = Some(Box::pin(Server::start(command, self.folder.path(), self.port)).await);
     }
 
