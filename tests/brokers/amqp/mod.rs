@@ -1,5 +1,8 @@
 //! What is special to the queue on RabbitMQ; what all queues promise is in the conformance suite.
 
+mod faults;
+mod race;
+
 use std::num::NonZeroUsize;
 use std::time::Duration;
 

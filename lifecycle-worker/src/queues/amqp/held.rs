@@ -63,7 +63,7 @@ impl Held {
     pub(super) fn add(&self, line: &Arc<Line>, tag: u64, content: Content) -> u64 {
         let number = number(line.number, tag);
         let mut entries = self.entries();
-        if !entries.values().next().is_none_or(|entry| entry.line.number == line.number) {
+        if entries.values().next().is_some_and(|entry| entry.line.number != line.number) {
             entries.retain(|_, entry| entry.line.is_up());
         }
         let line = Arc::clone(line);

@@ -40,7 +40,7 @@ impl NatsQueue {
         // Dropped with this future, which ends the wait of the task.
         let (_here, gone) = oneshot::channel();
         let (queue, undoing) = (self.clone(), self.clone());
-        let work = Box::pin(async move { queue.take(max.get(), ends, gone).await });
+        let work = async move { Box::pin(queue.take(max.get(), ends, gone)).await };
         let undo = |jobs: Vec<Claimed>| async move {
             let jobs = jobs.into_iter().map(|job| Release::unstarted(job.receipt));
             // Whatever becomes of that, their leases cover them.
@@ -60,7 +60,7 @@ impl NatsQueue {
         tokio::pin!(interrupted);
         // From here on an interrupt is seen, also before the wait begins.
         interrupted.as_mut().enable();
-        let consumer = self.within(self.consumer()).await?;
+        let consumer = self.within(Box::pin(self.consumer())).await?;
         let mut jobs = self.pull(&consumer, max, None).await?;
         // Bound: `ends`, which each pull comes nearer to.
         while jobs.is_empty() && Instant::now() < ends {

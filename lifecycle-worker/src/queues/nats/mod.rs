@@ -13,9 +13,11 @@
 //! 3. Nothing is said of a job after its lease has ended by this process' clock.
 
 mod claim;
+mod connect;
 mod fault;
 mod held;
 mod message;
+mod push;
 mod settle;
 
 use std::fmt;
@@ -24,20 +26,17 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::connection::State;
+use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::stream::{self, RetentionPolicy};
-use async_nats::jetstream::{Context, publish::PublishAck};
-use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr};
-use bytes::Bytes;
-use futures_util::{StreamExt, stream as streams};
 use tokio::sync::{Notify, RwLock};
 use tokio::time::{Instant, timeout};
 
 use self::claim::PULL;
 use self::held::Held;
-use self::message::Content;
 use crate::capabilities::{Attempt, Capabilities, Lease, Place, ReleaseCapabilities};
 use crate::claimed::{Claimed, Receipt};
 use crate::error::QueueError;
@@ -130,20 +129,14 @@ impl NatsQueue {
     /// it cannot be reached within 5 s, and [`Unsupported`](QueueError::Unsupported) if it is
     /// older than 2.9 or has no JetStream.
     pub async fn connect(url: &str, name: impl Into<String>) -> Result<Self, QueueError> {
-        let (address, name) = (address(url)?, name.into());
+        let (address, name) = (connect::address(url)?, name.into());
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         if !(1..=NAME_MOST).contains(&name.len()) || !name.chars().all(is_plain) {
             let what =
                 format!("{name:?} is no name of a queue: up to 100 letters, digits, - and _");
             return Err(QueueError::Invalid { what });
         }
-        let options = ConnectOptions::new().name("lifecycle").request_timeout(None);
-        let connecting = options.connection_timeout(CALL_BOUND).connect(address);
-        let client = match timeout(CALL_BOUND, Box::pin(connecting)).await {
-            Ok(client) => client.map_err(fault::of_connect)?,
-            Err(_) => return Err(QueueError::timed_out(CALL_BOUND)),
-        };
-        check_server(&client)?;
+        let client = connect::open(address, CALL_BOUND).await?;
         let shared = Shared {
             names: Names {
                 stream: format!("lifecycle-{name}"),
@@ -256,7 +249,7 @@ impl NatsQueue {
             config(&names.stream, &names.subject, RetentionPolicy::WorkQueue),
             config(&names.dead_stream, &names.dead_subject, RetentionPolicy::Limits),
         ] {
-            context.create_or_update_stream(config).await.map_err(fault::of_api)?;
+            Box::pin(context.create_or_update_stream(config)).await.map_err(fault::of_api)?;
         }
         let consumer = pull::Config {
             durable_name: Some(CONSUMER.to_owned()),
@@ -269,76 +262,10 @@ impl NatsQueue {
             max_waiting: WAITING_MOST,
             ..pull::Config::default()
         };
-        let created = context.create_consumer_on_stream(consumer, &names.stream).await;
-        created.map_err(fault::of_api)?;
+        let created = Box::pin(context.create_consumer_on_stream(consumer, &names.stream));
+        created.await.map_err(fault::of_api)?;
         self.forget_consumer();
         Ok(())
-    }
-
-    async fn publish(
-        &self,
-        subject: String,
-        headers: HeaderMap,
-        payload: Bytes,
-    ) -> Result<PublishAck, QueueError> {
-        let sent = self.context().publish_with_headers(subject, headers, payload).await;
-        sent.map_err(fault::of_publish)?.await.map_err(fault::of_publish)
-    }
-
-    async fn push_all(&self, jobs: &[Push]) -> Result<Vec<Pushed>, QueueError> {
-        self.connected()?;
-        for job in jobs {
-            self.check(job)?;
-        }
-        let (context, subject) = (self.context(), &self.shared.names.subject);
-        let mut pushed = Vec::with_capacity(jobs.len());
-        for some in jobs.chunks(PUSHED_AT_ONCE) {
-            let mut answers = Vec::with_capacity(some.len());
-            for job in some {
-                let content = Content::new(job);
-                let id = job.dedupe_key().map_or(content.id.as_str(), |dedupe| &dedupe.key);
-                let (headers, payload) = (content.header_map(id), content.payload.clone());
-                let sent = context.publish_with_headers(subject.clone(), headers, payload).await;
-                answers.push((content.id, sent.map_err(fault::of_publish)?));
-            }
-            for (id, answer) in answers {
-                let is_new = !answer.await.map_err(fault::of_publish)?.duplicate;
-                pushed.push(if is_new { Pushed::New(id) } else { Pushed::Duplicate });
-            }
-        }
-        Ok(pushed)
-    }
-
-    fn check(&self, job: &Push) -> Result<(), QueueError> {
-        let unsupported = |what: String| Err(QueueError::Unsupported { what });
-        if !job.delayed_by().is_zero() || job.priority_value() != 0 {
-            return unsupported("NATS has no delays of a push and no priorities".to_owned());
-        }
-        let Some(dedupe) = job.dedupe_key() else { return Ok(()) };
-        if dedupe.period != self.dedupe_period {
-            let period = self.dedupe_period;
-            return unsupported(format!("NATS remembers dedupe keys for {period:?}, all of them"));
-        }
-        if dedupe.key.contains(['\r', '\n']) {
-            let what = "a dedupe key has no line breaks over NATS".to_owned();
-            return Err(QueueError::Invalid { what });
-        }
-        Ok(())
-    }
-
-    async fn letters(&self, max: usize) -> Result<Vec<DeadJob>, QueueError> {
-        let (context, name) = (self.context(), &self.shared.names.dead_stream);
-        let mut stream = context.get_stream(name).await.map_err(fault::of_api)?;
-        let state = stream.info().await.map_err(fault::of_api)?.state.clone();
-        let stream = &stream;
-        let newest = (state.first_sequence.max(1)..=state.last_sequence).rev();
-        let letters = streams::iter(newest).map(|sequence| stream.get_raw_message(sequence));
-        // Some of them may have been deleted by hand.
-        let letters = letters.buffered(LISTED_AT_ONCE).filter_map(async |letter| {
-            let letter = letter.ok()?;
-            Some(Content::read_dead(&letter.headers, letter.payload, letter.sequence))
-        });
-        Ok(letters.take(max).collect().await)
     }
 }
 
@@ -440,26 +367,6 @@ impl Queue for NatsQueue {
     }
 }
 
-fn address(url: &str) -> Result<ServerAddr, QueueError> {
-    if !url.starts_with("nats://") && !url.starts_with("tls://") {
-        return Err(fault::not_a_url());
-    }
-    if url.starts_with("tls://") && cfg!(not(feature = "nats-tls")) {
-        let what = "a tls:// URL needs the feature `nats-tls`".to_owned();
-        return Err(QueueError::Invalid { what });
-    }
-    url.parse().map_err(|_| fault::not_a_url())
-}
-
-fn check_server(client: &Client) -> Result<(), QueueError> {
-    let info = client.server_info();
-    if !client.is_server_compatible(2, 9, 0) {
-        let what = format!("NATS {}: a queue needs 2.9 or later", info.version);
-        return Err(QueueError::Unsupported { what });
-    }
-    if info.jetstream { Ok(()) } else { Err(fault::no_jetstream()) }
-}
-
 const CONSUMER: &str = "workers";
 const NAME_MOST: usize = 100;
 const LEASE: Duration = Duration::from_secs(30);
@@ -471,8 +378,6 @@ const CALL_BOUND: Duration = Duration::from_secs(5);
 const CALL_BOUND_MOST: Duration = Duration::from_secs(24 * 3600);
 /// How many claims may wait at the server, of all workers.
 const WAITING_MOST: i64 = 10_000;
-const PUSHED_AT_ONCE: usize = 500;
-const LISTED_AT_ONCE: usize = 16;
 /// What the end of a pull may be late.
 const INTERRUPT_SPARE: Duration = Duration::from_millis(100);
 /// Of a close: a claim may not have begun to wait when it was told to end.
