@@ -1,7 +1,13 @@
 //! What goes wrong with a server, told by whose fault it is.
 
+use std::fmt::{Debug, Display};
+
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamErrorKind, GetStreamErrorKind, PublishError, PublishErrorKind,
+    RequestErrorKind as ApiErrorKind,
+};
+use async_nats::jetstream::stream::ConsumerErrorKind;
 use async_nats::{ConnectError, ConnectErrorKind, RequestError, RequestErrorKind};
 
 use crate::error::{BoxError, QueueError, chain};
@@ -22,18 +28,51 @@ pub(super) fn not_a_url() -> QueueError {
     QueueError::Invalid { what: "not a URL like nats://user:password@host:4222".to_owned() }
 }
 
-/// What a call of the JetStream API says, which hides its code among its sources.
-pub(super) fn of_api(error: impl std::error::Error + Send + Sync + 'static) -> QueueError {
-    match code(&error) {
-        Some(ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND) => {
-            QueueError::NotPrepared { what: chain(&error) }
-        }
+/// What a call of the JetStream API says.
+pub(super) fn of_api<K: Coded>(error: async_nats::error::Error<K>) -> QueueError {
+    match error.kind().code() {
+        Some(ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND) => missing(),
         Some(ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT) => {
             no_jetstream()
         }
         Some(_) => QueueError::Invalid { what: chain(&error) },
         None if chain(&error).contains("no responders") => no_jetstream(),
         None => QueueError::unavailable(error),
+    }
+}
+
+/// A kind of error that may have the server's own code in it.
+pub(super) trait Coded: Clone + Debug + Display + PartialEq + Send + Sync + 'static {
+    fn code(&self) -> Option<ErrorCode>;
+}
+
+impl Coded for ConsumerErrorKind {
+    fn code(&self) -> Option<ErrorCode> {
+        let Self::JetStream(said) = self else { return None };
+        Some(said.error_code())
+    }
+}
+
+impl Coded for CreateStreamErrorKind {
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::JetStream(said) => Some(said.error_code()),
+            Self::JetStreamUnavailable => Some(ErrorCode::JETSTREAM_NOT_ENABLED),
+            _ => None,
+        }
+    }
+}
+
+impl Coded for GetStreamErrorKind {
+    fn code(&self) -> Option<ErrorCode> {
+        let Self::JetStream(said) = self else { return None };
+        Some(said.error_code())
+    }
+}
+
+impl Coded for ApiErrorKind {
+    fn code(&self) -> Option<ErrorCode> {
+        None
     }
 }
 
@@ -67,20 +106,6 @@ fn too_large() -> QueueError {
     QueueError::Invalid { what: "a job is larger than the server's max_payload".to_owned() }
 }
 
-/// The server's own code, somewhere among the sources.
-fn code(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {
-    let mut next = Some(error);
-    // Bound: a chain of errors is short.
-    for _ in 0..SOURCES_MOST {
-        let error = next?;
-        if let Some(said) = error.downcast_ref::<async_nats::jetstream::Error>() {
-            return Some(said.error_code());
-        }
-        next = error.source();
-    }
-    None
-}
-
 /// What the server says instead of a job.
 pub(super) fn of_status(status: u16, description: Option<&str>) -> QueueError {
     let text = description.unwrap_or_default();
@@ -91,13 +116,23 @@ pub(super) fn of_status(status: u16, description: Option<&str>) -> QueueError {
     }
 }
 
-const SOURCES_MOST: usize = 8;
 const CONFLICT: u16 = 409;
 const NO_RESPONDERS: u16 = 503;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_server_says_is_told_by_its_code() {
+        let said = r#"{"code":404,"err_code":10059,"description":"stream not found"}"#;
+        let said: async_nats::jetstream::Error = serde_json::from_str(said).unwrap();
+        let error = of_api(async_nats::error::Error::new(GetStreamErrorKind::JetStream(said)));
+        assert!(matches!(error, QueueError::NotPrepared { .. }), "{error:?}");
+        let none =
+            of_api(async_nats::error::Error::new(CreateStreamErrorKind::JetStreamUnavailable));
+        assert!(matches!(none, QueueError::Unsupported { .. }), "{none:?}");
+    }
 
     #[test]
     fn a_status_is_told_by_whose_fault_it_is() {
