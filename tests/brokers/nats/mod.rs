@@ -48,6 +48,5 @@ async fn nats_conforms() {
         Ok((first, connect().await?.lease(setting.lease)))
     })
     .await;
-    println!("{report}");
     report.assert_passed();
 }
