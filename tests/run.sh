@@ -27,6 +27,8 @@ step_install() {
     # Private servers for the queues; redis-cli comes with Redis.
     command -v redis-server >/dev/null || missing+=(redis-server)
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
+    [ -x /usr/sbin/nats-server ] || missing+=(nats-server)
     if ((${#missing[@]})); then
         echo "installing ${missing[*]}"
         apt-get update -q

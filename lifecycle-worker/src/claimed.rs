@@ -102,7 +102,8 @@ pub struct Claimed {
     pub headers: Vec<(String, String)>,
     /// Which attempt this is, from 1. Returned ones do not count where the broker allows it.
     pub attempt: u32,
-    /// How often it has been returned by workers that had to leave.
+    /// How often it has been returned by workers that had to leave; 0 where the broker counts
+    /// deliveries ([`Attempt::Counted`](crate::Attempt::Counted)) and cannot tell these apart.
     pub returns: u32,
     /// What an earlier attempt saved.
     pub checkpoint: Option<Bytes>,

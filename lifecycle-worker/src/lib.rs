@@ -106,9 +106,15 @@ pub use handler::{ByFunction, ByService, Handler};
 pub use job::{CancelReason, Job};
 pub use push::{Dedupe, Push, Pushed};
 pub use queue::{Extend, Extended, Fail, Next, Queue, Release, Settled, Start};
+#[cfg(feature = "amqp")]
+#[cfg_attr(docsrs, doc(cfg(feature = "amqp")))]
+pub use queues::AmqpQueue;
 #[cfg(feature = "memory")]
 #[cfg_attr(docsrs, doc(cfg(feature = "memory")))]
 pub use queues::MemoryQueue;
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub use queues::NatsQueue;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub use queues::PostgresQueue;

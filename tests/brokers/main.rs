@@ -3,9 +3,11 @@
 #![allow(clippy::print_stdout, reason = "the figures belong into the log")]
 #![allow(clippy::large_futures, reason = "a test runs a few at a time")]
 
+mod amqp;
 mod clocks;
 mod conformance;
 mod faults;
+mod nats;
 mod redis;
 mod sql;
 mod sqs;

@@ -1,7 +1,13 @@
 //! The queues that come with the crate, one feature each, and any of them by its URL.
 
+#[cfg(feature = "amqp")]
+mod amqp;
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "sqlite"))]
+mod handover;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
@@ -14,8 +20,12 @@ mod sqlite;
 mod sqs;
 mod url;
 
+#[cfg(feature = "amqp")]
+pub use amqp::AmqpQueue;
 #[cfg(feature = "memory")]
 pub use memory::MemoryQueue;
+#[cfg(feature = "nats")]
+pub use nats::NatsQueue;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresQueue;
 #[cfg(feature = "redis")]

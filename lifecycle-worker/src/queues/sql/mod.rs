@@ -19,12 +19,14 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 pub(super) use errors::{Fault, again, mapped, no_nul};
-pub(super) use wait::{Offer, Parking, Source, claim, handed_over};
+pub(super) use wait::{Offer, Parking, Source, claim};
 
 use crate::capabilities::{Capabilities, Lease};
 use crate::claimed::{Claimed, JobId, Receipt};
 use crate::error::{BoxError, QueueError};
 use crate::queue::{Extended, Settled};
+
+pub(super) use super::handover::handed_over;
 
 /// What a queue's owner may set.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,115 @@
+//! What goes wrong with a broker, as a value that can be told to each of many jobs.
+
+use std::time::Duration;
+
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::{Error, ErrorKind};
+
+use crate::error::QueueError;
+
+/// Why a call has no answer that can be used.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// The queue was closed.
+    Closed,
+    /// What was asked for cannot be written down in AMQP.
+    Invalid(String),
+    /// The client or the broker says so.
+    Lapin(Error),
+    /// The broker refused a message: its queue is full, or its node is going.
+    Refused,
+    /// The broker has ended a consumer: the queue was deleted, or its node is going.
+    Revoked,
+    /// No answer came within the bound.
+    TimedOut(Duration),
+    /// No queue takes what was published.
+    Unroutable(String),
+    /// This queue does not do that.
+    Unsupported(String),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Lapin(error)
+    }
+}
+
+impl From<Fault> for QueueError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Closed => Self::Closed,
+            Fault::Invalid(what) => Self::Invalid { what },
+            Fault::Lapin(error) => of_lapin(error),
+            Fault::Refused => Self::unavailable("the broker refused the message"),
+            Fault::Revoked => Self::unavailable("the broker has ended the consumer"),
+            Fault::TimedOut(bound) => Self::timed_out(bound),
+            Fault::Unroutable(key) => Self::NotPrepared { what: format!("no queue takes {key}") },
+            Fault::Unsupported(what) => Self::Unsupported { what },
+        }
+    }
+}
+
+fn of_lapin(error: Error) -> QueueError {
+    let ErrorKind::ProtocolError(said) = error.kind() else { return of_client(error) };
+    let message = said.get_message().to_string();
+    match said.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => QueueError::Denied(error.into()),
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => QueueError::NotPrepared { what: message },
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
+            QueueError::Invalid { what: format!("the broker has it otherwise: {message}") }
+        }
+        // A virtual host that is not there, or not for this user.
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if message.contains("not found") => {
+            QueueError::Invalid { what: message }
+        }
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => QueueError::Denied(error.into()),
+        AMQPErrorKind::Hard(AMQPHardError::NOTIMPLEMENTED) => {
+            QueueError::Unsupported { what: message }
+        }
+        _ => QueueError::unavailable(error),
+    }
+}
+
+fn of_client(error: Error) -> QueueError {
+    match error.kind() {
+        ErrorKind::InvalidProtocolVersion(_) | ErrorKind::ParsingError(_) => {
+            QueueError::Unsupported {
+                what: format!("what answers there is no AMQP 0-9-1 ({error})"),
+            }
+        }
+        ErrorKind::AuthProviderError(_) => QueueError::Denied(error.into()),
+        ErrorKind::SerialisationError(_) => {
+            QueueError::Invalid { what: format!("no AMQP message ({error})") }
+        }
+        _ => QueueError::unavailable(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    fn said(kind: impl Into<AMQPErrorKind>, message: &str) -> QueueError {
+        let error = AMQPError::new(kind.into(), message.into());
+        Fault::from(Error::from(ErrorKind::ProtocolError(error))).into()
+    }
+
+    #[test]
+    fn what_the_broker_says_is_told_by_whose_fault_it_is() {
+        let refused = said(AMQPSoftError::ACCESSREFUSED, "ACCESS_REFUSED");
+        assert!(matches!(refused, QueueError::Denied(_)));
+        let missing = said(AMQPSoftError::NOTFOUND, "NOT_FOUND - no queue 'mail'");
+        assert_eq!(missing.to_string(), "not prepared: NOT_FOUND - no queue 'mail'");
+        let vhost = said(AMQPHardError::NOTALLOWED, "NOT_ALLOWED - vhost x not found");
+        assert!(matches!(vhost, QueueError::Invalid { .. }));
+        let vhost = said(AMQPHardError::NOTALLOWED, "NOT_ALLOWED - access to vhost 'x' refused");
+        assert!(matches!(vhost, QueueError::Denied(_)));
+        let other = said(AMQPSoftError::PRECONDITIONFAILED, "inequivalent arg 'x-queue-type'");
+        assert!(matches!(other, QueueError::Invalid { .. }));
+        assert!(!said(AMQPHardError::CONNECTIONFORCED, "shutdown").is_fatal());
+        let io = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+        assert!(!QueueError::from(Fault::from(io)).is_fatal());
+    }
+}

@@ -1,0 +1,130 @@
+//! Settling: each a request that the server answers, many at a time.
+
+use std::future::Future;
+
+use async_nats::jetstream::AckKind;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, timeout_at};
+
+use super::held::Entry;
+use super::{NatsQueue, fault};
+use crate::claimed::Receipt;
+use crate::error::QueueError;
+use crate::queue::{Extend, Extended, Fail, Next, Release, Settled};
+
+impl NatsQueue {
+    pub(super) async fn ack_all(&self, receipts: &[Receipt]) -> Vec<Settled> {
+        let each = |receipt: Receipt| self.settle(receipt, AckKind::Ack);
+        self.each(receipts.iter().map(|receipt| each(receipt.clone()))).await
+    }
+
+    pub(super) async fn release_all(&self, jobs: &[Release]) -> Vec<Settled> {
+        let each = |job: &Release| self.give_back(job.receipt.clone(), job.delay);
+        self.each(jobs.iter().map(each)).await
+    }
+
+    pub(super) async fn fail_all(&self, jobs: &[Fail]) -> Vec<Settled> {
+        self.each(jobs.iter().map(|job| self.fail_one(job.clone()))).await
+    }
+
+    pub(super) async fn extend_all(&self, jobs: &[Extend]) -> Vec<Extended> {
+        self.each(jobs.iter().map(|job| self.extend_one(job.receipt.clone()))).await
+    }
+
+    /// So many at a time, and the answers in their order.
+    async fn each<T, F: Future<Output = T>>(&self, calls: impl Iterator<Item = F>) -> Vec<T> {
+        let calls: Vec<_> = calls.collect();
+        stream::iter(calls).buffered(AT_ONCE).collect().await
+    }
+
+    async fn settle(&self, receipt: Receipt, kind: AckKind) -> Settled {
+        match self.entry(&receipt) {
+            Err(error) => Settled::Retry(error),
+            Ok(None) => Settled::Lost,
+            Ok(Some(entry)) => match self.say(&entry, kind).await {
+                Ok(()) => {
+                    self.shared.held.remove(&receipt);
+                    Settled::Done
+                }
+                Err(error) => Settled::Retry(error),
+            },
+        }
+    }
+
+    /// Said once: a second one could meet a delivery to somebody else.
+    async fn give_back(&self, receipt: Receipt, delay: std::time::Duration) -> Settled {
+        match self.entry(&receipt) {
+            Err(error) => Settled::Retry(error),
+            Ok(None) => Settled::Lost,
+            Ok(Some(entry)) => {
+                self.shared.held.remove(&receipt);
+                let delay = (!delay.is_zero()).then_some(delay);
+                match self.say(&entry, AckKind::Nak(delay)).await {
+                    Ok(()) => Settled::Done,
+                    Err(error) => Settled::Retry(error),
+                }
+            }
+        }
+    }
+
+    async fn fail_one(&self, job: Fail) -> Settled {
+        match job.next {
+            Next::Retry(delay) => self.give_back(job.receipt, delay).await,
+            Next::Dead => match self.entry(&job.receipt) {
+                Err(error) => Settled::Retry(error),
+                Ok(None) => Settled::Lost,
+                Ok(Some(entry)) => match self.bury(&entry, &job.error).await {
+                    Ok(()) => self.settle(job.receipt, AckKind::Term).await,
+                    Err(error) => Settled::Retry(error),
+                },
+            },
+        }
+    }
+
+    /// Writes the dead letter, once however often that is tried: the stream knows its id.
+    async fn bury(&self, entry: &Entry, error: &str) -> Result<(), QueueError> {
+        let headers = entry.content.dead_header_map(entry.attempt, error);
+        let payload = entry.content.payload.clone();
+        self.publish(self.shared.names.dead_subject.clone(), headers, payload).await.map(|_| ())
+    }
+
+    async fn extend_one(&self, receipt: Receipt) -> Extended {
+        match self.entry(&receipt) {
+            Err(error) => Extended::Retry(error),
+            Ok(None) => Extended::Lost,
+            Ok(Some(entry)) => {
+                let ends = Instant::now() + self.lease;
+                match self.say(&entry, AckKind::Progress).await {
+                    Ok(()) => {
+                        self.shared.held.extended(&receipt, ends);
+                        Extended::Until(ends)
+                    }
+                    Err(error) => Extended::Retry(error),
+                }
+            }
+        }
+    }
+
+    /// The claim, if it is ours, and there is somebody to tell.
+    fn entry(&self, receipt: &Receipt) -> Result<Option<Entry>, QueueError> {
+        self.open()?;
+        let entry = self.shared.held.get(receipt);
+        if entry.is_some() {
+            // What is said without a connection would go out when there is one, too late.
+            self.connected()?;
+        }
+        Ok(entry)
+    }
+
+    async fn say(&self, entry: &Entry, kind: AckKind) -> Result<(), QueueError> {
+        let until = Instant::now() + self.call_bound;
+        let request = self.shared.client.request(entry.reply.clone(), Bytes::from(kind));
+        match timeout_at(until, request).await {
+            Ok(answer) => answer.map(|_| ()).map_err(fault::of_request),
+            Err(_) => Err(QueueError::timed_out(self.call_bound)),
+        }
+    }
+}
+
+const AT_ONCE: usize = 256;

@@ -1,0 +1,163 @@
+//! Brokers that are paused, killed and started again, and what is said when something is wrong.
+
+use std::time::Duration;
+
+use lifecycle_worker::{AmqpQueue, Claimed, Extend, Extended, Push, Queue, QueueError, Settled};
+use tests::brokers::{PrivateRabbit, free_port};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+
+use super::{all_done, jobs, most, receipts, work_off};
+
+const BOUND: Duration = Duration::from_millis(500);
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Every call ends within its bound and does not pretend; how the held jobs' settling ended.
+async fn nothing_works(queue: &AmqpQueue, held: &[Claimed]) -> Vec<Settled> {
+    let began = Instant::now();
+    let error = queue.push(&[Push::new("mail", "maybe")]).await.unwrap_err();
+    assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
+    let error = queue.claim(most(1), Duration::ZERO).await.unwrap_err();
+    assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
+    assert!(matches!(queue.ping().await, Err(QueueError::Unavailable(_))));
+    let settled = queue.ack(&receipts(held)).await;
+    assert_eq!(settled.len(), held.len());
+    let extend: Vec<_> = receipts(held).into_iter().map(Extend::new).collect();
+    let extended = queue.extend(&extend).await;
+    assert!(extended.iter().all(|extended| matches!(extended, Extended::Unsupported)));
+    queue.interrupt().await;
+    assert!(began.elapsed() < 4 * BOUND + SLACK, "{:?}", began.elapsed());
+    settled
+}
+
+/// The same value works again.
+async fn works_again(queue: &AmqpQueue) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = queue.ping().await {
+        assert!(!error.is_fatal() && Instant::now() < limit, "{error:?}");
+        // Sleeps: the broker is starting, and tells nobody.
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn held(queue: &AmqpQueue, count: usize) -> Vec<Claimed> {
+    let mut held = Vec::new();
+    while held.len() < count {
+        let more = queue.claim(most(count - held.len()), Duration::from_secs(5)).await.unwrap();
+        assert!(!more.is_empty(), "only {}", held.len());
+        held.extend(more);
+    }
+    held
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_paused_and_then_killed() {
+    let mut broker = PrivateRabbit::start().await;
+    let queue = AmqpQueue::connect(&broker.url(), "mail").await.unwrap();
+    queue.prepare().await.unwrap();
+    let queue = queue.call_bound(BOUND);
+    queue.push(&jobs(10)).await.unwrap();
+    let first = held(&queue, 3).await;
+
+    broker.pause();
+    let settled = nothing_works(&queue, &first).await;
+    assert!(settled.iter().all(|one| matches!(one, Settled::Retry(_))), "{settled:?}");
+    broker.resume();
+    works_again(&queue).await;
+    // What was sent is heard of, not sent again: a tag that is acknowledged twice ends a channel.
+    let settled = queue.ack(&receipts(&first)).await;
+    assert!(settled.iter().all(|one| one.is_done() || one.is_lost()), "{settled:?}");
+
+    let lost = held(&queue, 3).await;
+    broker.kill().await;
+    let settled = nothing_works(&queue, &lost).await;
+    assert!(settled.iter().all(Settled::is_lost), "{settled:?}");
+    broker.start_again().await;
+    works_again(&queue).await;
+    assert!(queue.ack(&receipts(&lost)).await.iter().all(Settled::is_lost));
+    let again = held(&queue, 7).await;
+    for job in &lost {
+        let same = again.iter().find(|other| other.receipt.id() == job.receipt.id());
+        let same = same.expect("a lost job comes again");
+        assert!(same.attempt > job.attempt && same.receipt != job.receipt, "{same:?}");
+    }
+    assert!(all_done(&queue.ack(&receipts(&again)).await));
+    // The push that was not answered before the pause's end, if it arrived.
+    assert!(work_off(&queue).await <= 1);
+    queue.close().await.unwrap();
+}
+
+async fn refusal(url: &str) -> QueueError {
+    AmqpQueue::connect(url, "mail").await.err().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_is_said_clearly() {
+    let broker = PrivateRabbit::start().await;
+    let (url, port) = (broker.url(), broker.port());
+    let error = refusal(&format!("amqp://guest:wrong@127.0.0.1:{port}")).await;
+    assert!(matches!(error, QueueError::Denied(_)), "{error:?}");
+    let error = refusal(&format!("{url}/nowhere")).await;
+    assert!(
+        matches!(&error, QueueError::Invalid { what } if what.contains("nowhere")),
+        "{error:?}"
+    );
+    let error = refusal(&format!("amqp://127.0.0.1:{}", free_port())).await;
+    assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
+    for no_url in ["", "mail", "http://127.0.0.1", "amqp://127.0.0.1:port"] {
+        assert!(matches!(refusal(no_url).await, QueueError::Invalid { .. }), "{no_url}");
+    }
+
+    let queue = AmqpQueue::connect(&url, "mail").await.unwrap();
+    let not_prepared = |error: QueueError| {
+        assert!(matches!(error, QueueError::NotPrepared { .. }), "{error:?}");
+    };
+    not_prepared(queue.ping().await.unwrap_err());
+    not_prepared(queue.push(&jobs(1)).await.unwrap_err());
+    not_prepared(queue.push(&[Push::new("mail", "").delay(BOUND)]).await.unwrap_err());
+    not_prepared(queue.claim(most(1), Duration::ZERO).await.unwrap_err());
+    queue.prepare().await.unwrap();
+    queue.prepare().await.unwrap();
+    queue.push(&jobs(1)).await.unwrap();
+    let other = AmqpQueue::connect(&url, "mail").await.unwrap().classic();
+    let error = other.prepare().await.unwrap_err();
+    assert!(matches!(error, QueueError::Invalid { .. }), "{error:?}");
+    assert!(error.to_string().contains("inequivalent arg"), "{error:?}");
+    for no_job in [Push::new("mail", "").dedupe("once"), Push::new("mail", "").priority(1)] {
+        let error = queue.push(&[no_job]).await.unwrap_err();
+        assert!(matches!(error, QueueError::Unsupported { .. }), "{error:?}");
+    }
+    let error = queue.push(&[Push::new("mail", "").delay(Duration::MAX)]).await.unwrap_err();
+    assert!(matches!(error, QueueError::Invalid { .. }), "{error:?}");
+
+    broker.ctl(&["add_user", "ada", "x"]).await;
+    let ada = format!("amqp://ada:x@127.0.0.1:{port}");
+    assert!(matches!(refusal(&ada).await, QueueError::Denied(_)));
+    broker.ctl(&["set_permissions", "ada", "^$", "^mail.*|^amq.default$", "^mail.*"]).await;
+    // Who may not configure can work, and not prepare.
+    let ada = AmqpQueue::connect(&ada, "mail").await.unwrap();
+    assert!(matches!(ada.prepare().await, Err(QueueError::Denied(_))));
+    let job = held(&ada, 1).await;
+    assert!(all_done(&ada.ack(&receipts(&job)).await));
+}
+
+#[tokio::test]
+async fn what_answers_and_is_no_broker_is_refused() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answering = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        socket
+    });
+    let began = Instant::now();
+    let error = refusal(&format!("amqp://127.0.0.1:{port}")).await;
+    assert!(
+        matches!(error, QueueError::Unsupported { .. } | QueueError::Unavailable(_)),
+        "{error:?}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(6));
+    drop(answering.await.unwrap());
+}
