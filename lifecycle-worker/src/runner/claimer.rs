@@ -129,9 +129,12 @@ impl Claimer {
     }
 
     async fn start_jobs(&mut self) -> Result<(), BoxError> {
-        let mut started = Vec::new();
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         let mut slots = self.settings.concurrency + self.buffer.len();
         slots = slots.saturating_sub(self.ledger.used());
+        let mut started = Vec::with_capacity(slots.min(self.buffer.len()));
         while slots > 0 && !self.buffer.is_empty() {
             if !self.is_ready {
                 let handler = &mut self.handler;
