@@ -239,6 +239,10 @@ impl Ledger {
         self.changed.notify_one();
     }
 
+    pub(super) fn todo_count(&self) -> usize {
+        locked(&self.state).todo.len()
+    }
+
     /// Adds what is to be told to `todo`, whose room serves the next ones if it is empty.
     pub(super) fn take_todo(&self, todo: &mut Vec<Todo>) {
         let mut state = locked(&self.state);

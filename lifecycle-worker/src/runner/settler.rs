@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::Settings;
 use super::ledger::{Entry, Ledger, Todo, What};
+use super::{Settings, while_it_changes};
 use crate::any::AnyQueue;
 use crate::claimed::Receipt;
 use crate::queue::{Fail, Next, Queue, Release, Settled, Start};
@@ -42,7 +42,7 @@ impl Settler {
         if self.failures == 0 {
             self.ledger.for_settler.notified().await;
             // Those that end at the same moment make one batch.
-            tokio::task::yield_now().await;
+            while_it_changes(|| self.ledger.todo_count()).await;
         } else {
             sleep_until(Instant::now() + pause(self.failures)).await;
         }
