@@ -23,8 +23,11 @@ pub enum CountError {
     NoTotal,
 }
 
-/// Of each subject, in their order.
-pub(crate) fn instructions(subjects: &[Subject]) -> Result<Vec<f64>, CountError> {
+/// How many an operation of each subject takes, in their order.
+///
+/// # Errors
+/// [`CountError`], without valgrind.
+pub fn instructions(subjects: &[Subject]) -> Result<Vec<f64>, CountError> {
     let of = |subject: &Subject| {
         let (few, many) = (total(subject.name, FEW)?, total(subject.name, MANY)?);
         Ok(many.saturating_sub(few) as f64 / (MANY - FEW) as f64)

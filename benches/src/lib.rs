@@ -1,8 +1,9 @@
 //! What the benches share: interleaved rounds on pinned threads, counts of instructions,
-//! and the table.
+//! and the tables.
 //!
-//! A bench is a list of [`Subject`]s and of [`Row`]s that compare them; [`run`] does the
-//! rest. README.md says how to read what it prints.
+//! A bench of one operation is a list of [`Subject`]s and of [`Row`]s that compare them;
+//! [`run`] does the rest. A bench of throughput is a list of [`Contest`]s, which [`compete`]
+//! runs. README.md says how to read what they print.
 //!
 //! # Invariants
 //! 1. Both sides of a ratio come from the same round, a few milliseconds apart.
@@ -11,39 +12,35 @@
 #![allow(clippy::print_stdout, reason = "the table is what a bench is run for")]
 #![allow(clippy::disallowed_types, reason = "a bench measures wall time")]
 
+mod arguments;
+mod contest;
 mod count;
+mod machine;
 mod measure;
 mod pool;
 mod table;
 
 use std::process::ExitCode;
 
-pub use count::CountError;
+pub use arguments::{Asked, asked};
+pub use contest::{Contest, Goal, Moment, Shape, Side, Took, compete};
+pub use count::{CountError, instructions};
+pub use machine::{locked, machine};
 pub use measure::{Rounds, Setting, Spread, Subject, Work, work};
 pub use table::{Reach, Row};
 
 use pool::Pool;
 
-/// The `main` of a bench: measures the subjects and prints the rows made of them.
-///
-/// Does nothing unless cargo said `--bench`, so that test runners, which say `--list` or
-/// nothing, are not held for half a minute.
+/// The `main` of a bench of one operation: measures the subjects and prints the rows made of
+/// them.
 #[must_use]
 pub fn run(title: &str, subjects: &[Subject], rows: fn(&Rounds) -> Vec<Row>) -> ExitCode {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    if let [count, name, times] = &arguments[..]
-        && count == count::ARGUMENT
-    {
-        return count::run_subject(subjects, name, times);
-    }
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("a bench: run it with `cargo bench -p benches`");
-        return ExitCode::SUCCESS;
-    }
-    let rounds = arguments.iter().position(|argument| argument == "--rounds");
-    let rounds = rounds.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(ROUNDS);
+    let rounds = match asked(subjects) {
+        Asked::Done(code) => return code,
+        Asked::Measure { rounds, .. } => rounds.unwrap_or(ROUNDS),
+    };
     let measured = Rounds::measure(&Pool::pinned(), subjects, rounds);
-    let counted = count::instructions(subjects);
+    let counted = instructions(subjects);
     table::print(title, subjects, &measured, counted.as_deref().ok(), &rows(&measured));
     match counted {
         Ok(_) => ExitCode::SUCCESS,

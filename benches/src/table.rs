@@ -1,7 +1,6 @@
 //! The table: what was reached, and by how much not.
 
-use std::fs;
-
+use crate::machine::machine;
 use crate::measure::{CONTROL_MOST, Rounds, Setting, Spread, Subject};
 
 /// One comparison. Ratios are ours over theirs: less is better.
@@ -139,15 +138,6 @@ pub(crate) fn print(
         );
     }
     println!("\nA control of more than {CONTROL_MOST} makes its rows \"not measured\".\n");
-}
-
-fn machine() -> String {
-    let read = |file| fs::read_to_string(file).unwrap_or_default();
-    let processors = read("/proc/cpuinfo");
-    let model = processors.lines().find(|line| line.starts_with("model name"));
-    let model = model.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown processor");
-    let cores = processors.lines().filter(|line| line.starts_with("processor")).count();
-    format!("{model}, {cores} cores, Linux {}", read("/proc/sys/kernel/osrelease").trim())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::execute::execute;
 use super::ledger::Ledger;
-use super::{Settings, Standing};
+use super::{Settings, Standing, while_it_changes};
 use crate::any::AnyQueue;
 use crate::claimed::Claimed;
 use crate::error::{BoxError, QueueError, chain};
@@ -120,18 +120,19 @@ impl Claimer {
             () = ledger.for_claimer.notified() => Event::Changed,
             claimed = answer(claim), if claim.is_some() => Event::Claimed(claimed),
             ready = poll_fn(|cx| handler.poll_ready(cx)), if asks => Event::Ready(ready),
-            () = sleep_until(resume_at.unwrap_or_else(Instant::now)), if resume_at.is_some() => {
-                Event::Resume
-            }
+            () = reached(*resume_at), if resume_at.is_some() => Event::Resume,
             // Busy with long jobs it is alive all the same.
             () = sleep(settings.claim_wait), if claim.is_none() => Event::Alive,
         }
     }
 
     async fn start_jobs(&mut self) -> Result<(), BoxError> {
-        let mut started = Vec::new();
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         let mut slots = self.settings.concurrency + self.buffer.len();
         slots = slots.saturating_sub(self.ledger.used());
+        let mut started = Vec::with_capacity(slots.min(self.buffer.len()));
         while slots > 0 && !self.buffer.is_empty() {
             if !self.is_ready {
                 let handler = &mut self.handler;
@@ -158,6 +159,11 @@ impl Claimer {
             started.push(self.start(key, held));
         }
         self.ledger.started(started);
+        if self.settings.concurrency > 1 {
+            // Jobs that end at once make room for as many in one claim: else two claims of half
+            // the slots would take turns.
+            while_it_changes(|| self.ledger.used()).await;
+        }
         Ok(())
     }
 
@@ -219,6 +225,15 @@ impl Claimer {
             Ok(jobs) => self.ledger.give_back(self.ledger.take(jobs, &self.gate)),
             Err(error) => telemetry::unreachable(queue.name(), &error, Duration::ZERO),
         }
+    }
+}
+
+/// Made only where it is waited for: a timer and a look at the clock for each event would cost
+/// more than the event.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

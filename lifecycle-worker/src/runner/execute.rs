@@ -36,7 +36,8 @@ pub(super) fn execute(
             let working = AssertUnwindSafe(working).catch_unwind();
             match limit {
                 None => returned(working.await),
-                Some(limit) => limited(working, limit, &held).await,
+                // In a box: its timers would make the task of every job twice as large.
+                Some(limit) => Box::pin(limited(working, limit, &held)).await,
             }
         };
         ledger.ended(key, &held, ended);

@@ -239,8 +239,18 @@ impl Ledger {
         self.changed.notify_one();
     }
 
-    pub(super) fn take_todo(&self) -> Vec<Todo> {
-        std::mem::take(&mut locked(&self.state).todo)
+    pub(super) fn todo_count(&self) -> usize {
+        locked(&self.state).todo.len()
+    }
+
+    /// Adds what is to be told to `todo`, whose room serves the next ones if it is empty.
+    pub(super) fn take_todo(&self, todo: &mut Vec<Todo>) {
+        let mut state = locked(&self.state);
+        if todo.is_empty() {
+            std::mem::swap(todo, &mut state.todo);
+        } else {
+            todo.append(&mut state.todo);
+        }
     }
 
     /// Tells every running handler to stop.

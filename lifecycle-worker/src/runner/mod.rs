@@ -51,3 +51,18 @@ impl fmt::Debug for Settings {
             .finish_non_exhaustive()
     }
 }
+
+/// Lets other tasks run as long as that changes a number, for a few turns at most.
+async fn while_it_changes(number: impl Fn() -> usize) {
+    let mut before = number();
+    for _ in 0..TURNS_MOST {
+        tokio::task::yield_now().await;
+        let now = number();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+const TURNS_MOST: usize = 16;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::Settings;
 use super::ledger::{Entry, Ledger, Todo, What};
+use super::{Settings, while_it_changes};
 use crate::any::AnyQueue;
 use crate::claimed::Receipt;
 use crate::queue::{Fail, Next, Queue, Release, Settled, Start};
@@ -20,7 +20,7 @@ use crate::telemetry;
 
 /// Runs until it is dropped: the worker's stop waits for the ledger to be empty.
 pub(super) async fn run(queue: AnyQueue, ledger: Arc<Ledger>, settings: Arc<Settings>) {
-    let mut settler = Settler { queue, ledger, settings, again: Vec::new(), failures: 0 };
+    let mut settler = Settler { queue, ledger, settings, todo: Vec::new(), failures: 0 };
     loop {
         settler.wait().await;
         settler.settle().await;
@@ -31,8 +31,8 @@ struct Settler {
     queue: AnyQueue,
     ledger: Arc<Ledger>,
     settings: Arc<Settings>,
-    /// To be told again.
-    again: Vec<Todo>,
+    /// To be told, or to be told again.
+    todo: Vec<Todo>,
     /// In a row.
     failures: u32,
 }
@@ -42,21 +42,21 @@ impl Settler {
         if self.failures == 0 {
             self.ledger.for_settler.notified().await;
             // Those that end at the same moment make one batch.
-            tokio::task::yield_now().await;
+            while_it_changes(|| self.ledger.todo_count()).await;
         } else {
             sleep_until(Instant::now() + pause(self.failures)).await;
         }
     }
 
     async fn settle(&mut self) {
-        let mut todo = std::mem::take(&mut self.again);
-        todo.extend(self.ledger.take_todo());
-        if todo.is_empty() {
+        self.ledger.take_todo(&mut self.todo);
+        if self.todo.is_empty() {
             self.failures = 0;
             return;
         }
-        let (mut acks, mut fails, mut releases) = (Vec::new(), Vec::new(), Vec::new());
-        for todo in todo {
+        let mut acks = Vec::with_capacity(self.todo.len());
+        let (mut fails, mut releases) = (Vec::new(), Vec::new());
+        for todo in self.todo.drain(..) {
             match &todo.what {
                 What::Ack => acks.push(todo),
                 What::Fail { .. } => fails.push(todo),
@@ -111,7 +111,7 @@ impl Settler {
 
     /// What the queue has answered, one by one.
     fn note(&mut self, all: impl Iterator<Item = Todo>, answers: impl Iterator<Item = Settled>) {
-        let mut settled = Vec::new();
+        let mut settled = Vec::with_capacity(all.size_hint().0);
         let mut again = None;
         let now = Instant::now();
         let mut state = locked(&self.ledger.state);
@@ -128,7 +128,7 @@ impl Settler {
                 (Settled::Retry(error), _) => {
                     if lease_ends.is_none_or(|ends| ends > now) {
                         again = Some(error);
-                        self.again.push(todo);
+                        self.todo.push(todo);
                         continue;
                     }
                     SettlementKind::LeftToLease
@@ -151,7 +151,7 @@ impl Settler {
         }
         self.failures = match &again {
             Some(error) => {
-                telemetry::not_settled(self.queue.name(), self.again.len(), error);
+                telemetry::not_settled(self.queue.name(), self.todo.len(), error);
                 self.failures.saturating_add(1)
             }
             None => 0,
