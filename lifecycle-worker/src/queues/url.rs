@@ -13,14 +13,20 @@ use std::time::Duration;
 use crate::any::AnyQueue;
 use crate::error::QueueError;
 use crate::queue::Queue;
+#[cfg(feature = "amqp")]
+use crate::queues::AmqpQueue;
 #[cfg(feature = "memory")]
 use crate::queues::MemoryQueue;
+#[cfg(feature = "nats")]
+use crate::queues::NatsQueue;
 #[cfg(feature = "postgres")]
 use crate::queues::PostgresQueue;
 #[cfg(feature = "redis")]
 use crate::queues::RedisQueue;
 #[cfg(feature = "sqlite")]
 use crate::queues::SqliteQueue;
+#[cfg(feature = "sqs")]
+use crate::queues::SqsQueue;
 
 impl AnyQueue {
     /// Connects to the queue that a URL names.
@@ -32,6 +38,11 @@ impl AnyQueue {
     /// | `postgres://user:password@host/database`, or `postgresql://` | in PostgreSQL 13 or later | `postgres` |
     /// | `redis://user:password@host:6379/0`, `redis+unix:///path` | on Redis 7.0 or later | `redis` |
     /// | `rediss://` | the same by TLS | `redis-tls` |
+    /// | `amqp://user:password@host/vhost` | on RabbitMQ 3.10 or later; no `lease=` | `amqp` |
+    /// | `amqps://` | the same by TLS | `amqp-tls` |
+    /// | `nats://user:password@host` | on NATS 2.9 or later with JetStream | `nats` |
+    /// | `tls://` | the same by TLS | `nats-tls` |
+    /// | `sqs:NAME?region=REGION`, `sqs://KEY:SECRET@HOST:PORT/ACCOUNT/NAME` | on SQS; no `queue=` | `sqs` |
     ///
     /// Two options in the query are ours: `queue=NAME` (default: `default`), and `lease=30s` for
     /// how long a claim lasts unless it is extended (a duration such as `30s`, `1m30s` or `250ms`,
@@ -73,8 +84,22 @@ impl AnyQueue {
 /// The queue of a feature: an arm each.
 async fn open(target: Target) -> Result<AnyQueue, QueueError> {
     match target.feature {
+        #[cfg(feature = "amqp")]
+        "amqp" => amqp(&target).await,
+        #[cfg(feature = "amqp-tls")]
+        "amqp-tls" => amqp(&target).await,
         #[cfg(feature = "memory")]
         "memory" => Ok(target.leased(MemoryQueue::new(&target.queue), MemoryQueue::lease)),
+        #[cfg(feature = "nats")]
+        "nats" => {
+            Ok(target
+                .leased(NatsQueue::connect(&target.url, &target.queue).await?, NatsQueue::lease))
+        }
+        #[cfg(feature = "nats-tls")]
+        "nats-tls" => {
+            Ok(target
+                .leased(NatsQueue::connect(&target.url, &target.queue).await?, NatsQueue::lease))
+        }
         #[cfg(feature = "postgres")]
         "postgres" => Ok(target.leased(
             PostgresQueue::connect(&target.url, &target.queue).await?,
@@ -89,12 +114,29 @@ async fn open(target: Target) -> Result<AnyQueue, QueueError> {
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(target
             .leased(SqliteQueue::connect(&target.url, &target.queue).await?, SqliteQueue::lease)),
+        #[cfg(feature = "sqs")]
+        "sqs" => {
+            if target.queue != QUEUE {
+                let what = "queue= is not for sqs: the URL itself names the queue".to_owned();
+                return Err(QueueError::Invalid { what });
+            }
+            Ok(target.leased(SqsQueue::connect(&target.url).await?, SqsQueue::lease))
+        }
         feature => {
             let scheme = target.scheme;
             let what = format!("{scheme}: needs the feature \"{feature}\" of lifecycle-worker");
             Err(QueueError::Unsupported { what })
         }
     }
+}
+
+#[cfg(feature = "amqp")]
+async fn amqp(target: &Target) -> Result<AnyQueue, QueueError> {
+    if target.lease.is_some() {
+        let what = "lease= is not for amqp: a claim lasts as long as its connection".to_owned();
+        return Err(QueueError::Invalid { what });
+    }
+    Ok(AnyQueue::new(AmqpQueue::connect(&target.url, &target.queue).await?))
 }
 
 /// What a URL says.
@@ -159,7 +201,14 @@ impl Target {
     }
 
     #[cfg_attr(
-        not(any(feature = "memory", feature = "postgres", feature = "redis", feature = "sqlite")),
+        not(any(
+            feature = "memory",
+            feature = "nats",
+            feature = "postgres",
+            feature = "redis",
+            feature = "sqlite",
+            feature = "sqs"
+        )),
         allow(dead_code, reason = "there is no queue")
     )]
     fn leased<Q: Queue>(&self, queue: Q, set: fn(Q, Duration) -> Q) -> AnyQueue {
@@ -207,13 +256,18 @@ fn unknown(url: &str) -> QueueError {
 
 /// Every scheme, and the feature that has its queue.
 const SCHEMES: &[(&str, &str)] = &[
+    ("amqp", "amqp"),
+    ("amqps", "amqp-tls"),
     ("memory", "memory"),
+    ("nats", "nats"),
     ("postgres", "postgres"),
     ("postgresql", "postgres"),
     ("redis", "redis"),
     ("redis+unix", "redis"),
     ("rediss", "redis-tls"),
     ("sqlite", "sqlite"),
+    ("sqs", "sqs"),
+    ("tls", "nats-tls"),
 ];
 const QUEUE: &str = "default";
 const LEASE_LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -252,6 +306,21 @@ mod tests {
                 "y",
                 s(90),
             ),
+            (
+                "amqps://u:p@h/v?heartbeat=5",
+                "amqp-tls",
+                "amqps://u:p@h/v?heartbeat=5",
+                "default",
+                None,
+            ),
+            ("tls://h:4222?queue=mail", "nats-tls", "tls://h:4222", "mail", None),
+            (
+                "sqs:mail?region=eu-west-1&lease=9",
+                "sqs",
+                "sqs:mail?region=eu-west-1",
+                "default",
+                s(9),
+            ),
             ("postgresql://h/d?queued=1", "postgres", "postgresql://h/d?queued=1", "default", None),
         ] {
             let target = parse(url);
@@ -265,11 +334,14 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_told_with_what_is() {
         for (url, says) in [
-            ("", "begins with one of memory:, postgres:, postgresql:, redis:"),
-            ("jobs.db", "begins with one of memory:"),
-            ("user:swordfish@host", "begins with one of memory:"),
-            ("kafka://u:swordfish@host", "no queue has the scheme kafka: (known are memory:, "),
-            ("sqlite", "begins with one of memory:"),
+            (
+                "",
+                "begins with one of amqp:, amqps:, memory:, nats:, postgres:, postgresql:, redis:",
+            ),
+            ("jobs.db", "begins with one of amqp:"),
+            ("user:swordfish@host", "begins with one of amqp:"),
+            ("kafka://u:swordfish@host", "no queue has the scheme kafka: (known are amqp:, "),
+            ("sqlite", "begins with one of amqp:"),
             (
                 "memory:?lease=soon",
                 "lease=\"soon\" is not understood: it takes a duration such as 30s",
@@ -293,6 +365,18 @@ mod tests {
         let error = open(target).await.unwrap_err();
         let text = "not supported: redis: needs the feature \"carrier-pigeon\" of lifecycle-worker";
         assert_eq!(error.to_string(), text);
+    }
+
+    #[cfg(all(feature = "amqp", feature = "sqs"))]
+    #[tokio::test]
+    async fn an_option_that_a_queue_has_no_use_for_is_refused() {
+        for (url, says) in [
+            ("amqp://h?lease=5s", "as long as its connection"),
+            ("sqs:mail?region=x&queue=other", "the URL itself names the queue"),
+        ] {
+            let error = AnyQueue::connect(url).await.unwrap_err();
+            assert!(error.to_string().contains(says), "{url}: {error}");
+        }
     }
 
     #[cfg(feature = "memory")]
