@@ -3,6 +3,7 @@
 //!
 //! Brokers are private processes without a disk to wait for (`places`), so that what is
 //! compared is what each side does, not what the disk does.
+#![allow(clippy::print_stdout, reason = "the table is what a bench is run for")]
 
 mod counted;
 mod peers;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = Rc::new(runtime.expect("a runtime"));
     let (redis, postgres) =
-        runtime.block_on(async { (Redis::start().await, Postgres::start().await) });
+        runtime.block_on(async { (Redis::start().await, Box::pin(Postgres::start()).await) });
     let with = format!(
         "{}, {}, {}",
         locked(&[

@@ -79,7 +79,7 @@ pub(crate) struct Postgres {
 impl Postgres {
     pub(crate) async fn start() -> Self {
         let server = PrivatePostgres::start().await;
-        let pool = PgPool::connect(&server.url()).await.expect("a connection");
+        let pool = Box::pin(PgPool::connect(&server.url())).await.expect("a connection");
         let version = sqlx::query_scalar("show server_version").fetch_one(&pool).await;
         let this = Self { server, pool, version: version.expect("it has a version") };
         // It would come when it likes; `tidy` comes before each side.
