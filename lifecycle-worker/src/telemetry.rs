@@ -66,6 +66,10 @@ pub(crate) fn quiet(queue: &str, in_flight: usize) {
     info!(queue, in_flight, "worker.quiet");
 }
 
+pub(crate) fn callback_panicked(queue: &str) {
+    warn!(queue, "worker.callback_panicked");
+}
+
 pub(crate) fn not_closed(queue: &str, error: &QueueError) {
     warn!(queue, error = chain(error), "queue.not_closed");
 }

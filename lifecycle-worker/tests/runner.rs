@@ -240,15 +240,29 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 
 #[tokio::test(start_paused = true)]
 async fn an_acknowledgement_is_said_again_until_the_broker_has_it() {
-    let (queue, log) = (Faulty::new(MemoryQueue::new("mail")), Log::default());
-    push(&queue, 5).await;
-    queue.set(|faults| faults.ack = Fault::Fails);
-    let kit = started(log.of(Worker::new(queue.clone(), async |_job: Job| {}))).await;
-    sleep(Duration::from_secs(3)).await;
-    assert_eq!(log.all(), [], "nothing is said to be done before it is confirmed");
-    queue.set(|faults| faults.ack = Fault::None);
-    log.reaches(5).await;
-    assert_eq!(log.outcomes(), ["done:1"; 5]);
+    for fault in [Fault::Fails, Fault::Hangs, Fault::Panics, Fault::SaysNothing] {
+        let (queue, log) = (Faulty::new(MemoryQueue::new("mail")), Log::default());
+        push(&queue, 5).await;
+        queue.set(|faults| faults.ack = fault);
+        let kit = started(log.of(Worker::new(queue.clone(), async |_job: Job| {}))).await;
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(log.all(), [], "nothing is said to be done before it is confirmed: {fault:?}");
+        queue.set(|faults| faults.ack = Fault::None);
+        log.reaches(5).await;
+        assert_eq!(log.outcomes(), ["done:1"; 5], "{fault:?}");
+        kit.signal(Signal::Terminate);
+        kit.report().await.is_clean();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_panics_keeps_no_job_from_being_settled() {
+    let queue = MemoryQueue::new("mail");
+    push(&queue, 3).await;
+    let worker = Worker::new(queue.clone(), async |_job: Job| {}).concurrency(1);
+    let kit = started(worker.on_settled(|job| panic!("at {}", job.id))).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(queue.stats().await.unwrap().done, 3);
     kit.signal(Signal::Terminate);
     kit.report().await.is_clean();
 }

@@ -4,15 +4,20 @@
 //! 1. One batch at a time: what ends while the queue answers is the next batch.
 //! 2. Nothing is told after its lease has ended by our clock.
 
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ledger::{Entry, Ledger, Todo, What};
 use super::{Settings, while_it_changes};
 use crate::any::AnyQueue;
 use crate::claimed::Receipt;
+use crate::error::QueueError;
+use crate::handler::message_of;
 use crate::queue::{Fail, Next, Queue, Release, Settled, Start};
 use crate::settlement::{Settlement, SettlementKind};
 use crate::sync::locked;
@@ -75,7 +80,7 @@ impl Settler {
             return Vec::new();
         }
         let receipts: Vec<Receipt> = todo.iter().map(|todo| todo.held.receipt.clone()).collect();
-        self.queue.ack(&receipts).await
+        self.answers(todo.len(), self.queue.ack(&receipts)).await
     }
 
     async fn fail(&self, todo: &[Todo]) -> Vec<Settled> {
@@ -91,7 +96,7 @@ impl Settler {
             Fail { checkpoint, ..Fail::new(todo.held.receipt.clone(), error, next) }
         };
         let fails: Vec<_> = todo.iter().map(fail).collect();
-        self.queue.fail(&fails).await
+        self.answers(todo.len(), self.queue.fail(&fails)).await
     }
 
     async fn release(&self, todo: &[Todo]) -> Vec<Settled> {
@@ -106,7 +111,25 @@ impl Settler {
             }
         };
         let releases: Vec<_> = todo.iter().map(release).collect();
-        self.queue.release(&releases).await
+        self.answers(todo.len(), self.queue.release(&releases)).await
+    }
+
+    /// As many answers as were asked for, whatever the queue does: one that panics, breaks its
+    /// own bound or answers for too few is asked again. What is said twice is settled once.
+    async fn answers(
+        &self,
+        count: usize,
+        call: impl Future<Output = Vec<Settled>>,
+    ) -> Vec<Settled> {
+        let limit = self.queue.capabilities().call_bound * 2;
+        let call = timeout(limit, AssertUnwindSafe(call).catch_unwind());
+        let (mut answers, why) = match call.await {
+            Ok(Ok(answers)) => (answers, "too few answers".to_owned()),
+            Ok(Err(payload)) => (Vec::new(), format!("it panicked: {}", message_of(&*payload))),
+            Err(_) => (Vec::new(), format!("no answer within {} ms", limit.as_millis())),
+        };
+        answers.resize_with(count, || Settled::Retry(QueueError::unavailable(why.as_str())));
+        answers
     }
 
     /// What the queue has answered, one by one.
@@ -179,7 +202,10 @@ impl Settler {
                     outcome: kind,
                     error: error.map(str::to_owned),
                 };
-                on_settled(&settlement);
+                // A panic of theirs is no reason to settle nothing more.
+                if catch_unwind(AssertUnwindSafe(|| on_settled(&settlement))).is_err() {
+                    telemetry::callback_panicked(queue);
+                }
             }
         }
         self.ledger.changed.notify_one();

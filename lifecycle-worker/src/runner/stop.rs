@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use lifecycle::{Handle, Phase};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::claimer::Claimer;
 use super::ledger::Ledger;
 use super::{Settings, Standing, heartbeat, settler};
 use crate::any::AnyQueue;
-use crate::error::{BoxError, chain};
+use crate::error::{BoxError, QueueError, chain};
 use crate::handler::AnyHandler;
 use crate::job::CancelReason;
 use crate::queue::Queue;
@@ -79,9 +79,12 @@ enum Look {
 
 /// What waiting does not mend is said at the start; a broker that is away is waited for.
 async fn first_look(queue: &AnyQueue, standing: &Standing, handle: &Handle) -> Look {
+    let bound = queue.capabilities().call_bound * 2;
     tokio::select! {
         () = handle.lame_duck() => Look::Leaving,
-        answer = queue.ping() => match answer {
+        answer = timeout(bound, queue.ping()) => match answer
+            .unwrap_or_else(|_| Err(QueueError::timed_out(bound)))
+        {
             Ok(()) => {
                 standing.answered();
                 Look::Go

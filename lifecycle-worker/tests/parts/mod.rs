@@ -70,6 +70,10 @@ pub enum Fault {
     Fails,
     /// It never answers.
     Hangs,
+    /// It panics.
+    Panics,
+    /// It answers, and for nothing that it was asked.
+    SaysNothing,
 }
 
 /// The faults of each call.
@@ -107,6 +111,8 @@ impl Faulty {
             Fault::None => Ok(()),
             Fault::Fails => Err(QueueError::unavailable("cut")),
             Fault::Hangs => std::future::pending().await,
+            Fault::Panics => panic!("as it was told"),
+            Fault::SaysNothing => Ok(()),
         }
     }
 }
@@ -146,6 +152,9 @@ impl Queue for Faulty {
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Settled> {
+        if self.faults.lock().unwrap().ack == Fault::SaysNothing {
+            return Vec::new();
+        }
         match self.suffer(|faults| faults.ack).await {
             Ok(()) => self.inner.ack(receipts).await,
             Err(_) => retry(receipts),
