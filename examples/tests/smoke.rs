@@ -181,17 +181,27 @@ async fn worker() {
 async fn tower_worker() {
     let subject = subject(env!("CARGO_BIN_EXE_09_tower_worker")).env("QUEUE_URL", "");
     let process = Process::start(&subject, Setting::Plain).await.unwrap();
-    let sent = async || {
-        let lines = process.lines();
-        lines.iter().filter(|line| line.text.contains("\"message\":\"sent\"")).count()
-    };
     let began = tokio::time::Instant::now();
-    while sent().await < 12 {
-        assert!(began.elapsed() < LIMIT, "{}", process.tail());
+    let until = async |what: &str, is_so: &dyn Fn(&[String]) -> bool| loop {
+        let lines: Vec<_> = process.lines().into_iter().map(|line| line.text).collect();
+        if is_so(&lines) {
+            return lines;
+        }
+        assert!(began.elapsed() < LIMIT, "never {what}: {}", process.tail());
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    };
+    let count = |lines: &[String], message: &str| {
+        let message = format!("\"message\":\"{message}\"");
+        lines.iter().filter(|line| line.contains(&message)).count()
+    };
+    until("more than a second's", &|lines| count(lines, "sent") >= 12).await;
     // Ten in the first second, whatever the concurrency.
     assert!(began.elapsed() > Duration::from_millis(700), "{:?}", began.elapsed());
+    let lines = until("all reports", &|lines| count(lines, "report written") == 3).await;
+    // One report at a time, though there are slots for more.
+    let reports = lines.iter().filter(|line| line.contains("\"message\":\"report "));
+    let begun: Vec<_> = reports.map(|line| line.contains("report begun")).collect();
+    assert_eq!(begun, [true, false, true, false, true, false], "{}", process.tail());
     drop(stop(process).await);
 }
 

@@ -11,4 +11,5 @@ mod nats;
 mod redis;
 mod sql;
 mod sqs;
+mod swap;
 mod torture;

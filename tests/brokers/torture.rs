@@ -54,6 +54,16 @@ async fn workers_on_redis_are_told_to_stop_at_random() {
 }
 
 #[tokio::test]
+async fn workers_on_rabbitmq_are_told_to_stop_at_random() {
+    keeps_its_promises("--queue amqp --rounds 6").await;
+}
+
+#[tokio::test]
+async fn workers_on_nats_are_told_to_stop_at_random() {
+    keeps_its_promises("--queue nats --rounds 6").await;
+}
+
+#[tokio::test]
 async fn workers_on_sqlite_are_killed_at_random() {
     keeps_its_promises("--queue sqlite --rounds 6 --kill mixed").await;
 }
@@ -69,6 +79,22 @@ async fn workers_on_redis_are_killed_at_random() {
 }
 
 #[tokio::test]
+async fn workers_on_rabbitmq_are_killed_at_random() {
+    keeps_its_promises("--queue amqp --rounds 6 --kill mixed").await;
+}
+
+/// The jobs that are there twice then are counted apart.
+#[tokio::test]
+async fn workers_on_rabbitmq_are_killed_while_they_stop() {
+    keeps_its_promises("--queue amqp --rounds 6 --kill late").await;
+}
+
+#[tokio::test]
+async fn workers_on_nats_are_killed_at_random() {
+    keeps_its_promises("--queue nats --rounds 6 --kill mixed").await;
+}
+
+#[tokio::test]
 async fn a_loop_on_sqlite_that_select_drops_is_found_out() {
     is_found_out("sqlite").await;
 }
@@ -81,6 +107,16 @@ async fn a_loop_on_postgres_that_select_drops_is_found_out() {
 #[tokio::test]
 async fn a_loop_on_redis_that_select_drops_is_found_out() {
     is_found_out("redis").await;
+}
+
+#[tokio::test]
+async fn a_loop_on_rabbitmq_that_select_drops_is_found_out() {
+    is_found_out("amqp").await;
+}
+
+#[tokio::test]
+async fn a_loop_on_nats_that_select_drops_is_found_out() {
+    is_found_out("nats").await;
 }
 
 const LIMIT: Duration = Duration::from_secs(120);

@@ -110,7 +110,7 @@ async fn a_password_that_is_wrong_is_told_at_the_start() {
 
 #[tokio::test]
 async fn a_database_that_is_not_prepared_is_told_at_the_start() {
-    for kind in [BrokerKind::Sqlite, SERVERS[0]] {
+    for kind in [BrokerKind::Sqlite, SERVERS[0], BrokerKind::Amqp, BrokerKind::Nats] {
         let broker = Broker::start(kind).await;
         is_refused(&broker.url(), &["not prepared", "prepare()"]).await;
     }

@@ -1,8 +1,8 @@
 //! Worker processes told to stop, or killed, at random moments, and judged by what became of
 //! their jobs. Exits with 1 when a promise is broken.
 //!
-//! `cargo run -p tests --bin torture -- --queue sqlite|postgres|redis [--rounds 200]
-//! [--workers 4] [--kill term|kill|mixed] [--claim runner|select] [--seed N]`
+//! `cargo run -p tests --bin torture -- --queue sqlite|postgres|redis|amqp|nats
+//! [--rounds 200] [--workers 4] [--kill term|kill|mixed|late] [--claim runner|select] [--seed N]`
 //!
 //! It starts a private server, and itself as the workers. `--claim select` is the control: a
 //! worker whose loop is dropped by `select!`, as many are. It has to be found out.

@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use crate::brokers::{PrivatePostgres, PrivateRedis};
+use crate::brokers::{PrivateNats, PrivatePostgres, PrivateRabbit, PrivateRedis};
 
 /// Which broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,13 +14,19 @@ pub enum BrokerKind {
     Postgres,
     /// A server.
     Redis,
+    /// A server: RabbitMQ.
+    Amqp,
+    /// A server, with JetStream.
+    Nats,
 }
 
 impl BrokerKind {
     /// By its name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Sqlite, Self::Postgres, Self::Redis].into_iter().find(|kind| kind.name() == name)
+        [Self::Sqlite, Self::Postgres, Self::Redis, Self::Amqp, Self::Nats]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 
     /// Its name.
@@ -30,6 +36,8 @@ impl BrokerKind {
             Self::Sqlite => "sqlite",
             Self::Postgres => "postgres",
             Self::Redis => "redis",
+            Self::Amqp => "amqp",
+            Self::Nats => "nats",
         }
     }
 }
@@ -44,6 +52,10 @@ pub enum Broker {
     Postgres(PrivatePostgres),
     /// A server.
     Redis(PrivateRedis),
+    /// A server.
+    Amqp(PrivateRabbit),
+    /// A server.
+    Nats(PrivateNats),
 }
 
 impl Broker {
@@ -59,6 +71,8 @@ impl Broker {
             BrokerKind::Sqlite => Self::Sqlite(TempDir::new().expect("a folder")),
             BrokerKind::Postgres => Self::Postgres(PrivatePostgres::start().await),
             BrokerKind::Redis => Self::Redis(PrivateRedis::start().await),
+            BrokerKind::Amqp => Self::Amqp(PrivateRabbit::start().await),
+            BrokerKind::Nats => Self::Nats(PrivateNats::start().await),
         }
     }
 
@@ -69,6 +83,8 @@ impl Broker {
             Self::Sqlite(folder) => format!("sqlite://{}/jobs.db", folder.path().display()),
             Self::Postgres(server) => server.url(),
             Self::Redis(server) => server.url(),
+            Self::Amqp(server) => server.url(),
+            Self::Nats(server) => server.url(),
         }
     }
 
@@ -78,6 +94,8 @@ impl Broker {
             Self::Sqlite(_) => {}
             Self::Postgres(server) => server.pause(),
             Self::Redis(server) => server.pause(),
+            Self::Amqp(server) => server.pause(),
+            Self::Nats(server) => server.pause(),
         }
     }
 
@@ -87,6 +105,8 @@ impl Broker {
             Self::Sqlite(_) => {}
             Self::Postgres(server) => server.resume(),
             Self::Redis(server) => server.resume(),
+            Self::Amqp(server) => server.resume(),
+            Self::Nats(server) => server.resume(),
         }
     }
 
@@ -99,6 +119,8 @@ impl Broker {
             Self::Sqlite(_) => {}
             Self::Postgres(server) => server.stop().await,
             Self::Redis(server) => server.stop().await,
+            Self::Amqp(server) => server.stop().await,
+            Self::Nats(server) => server.stop().await,
         }
     }
 
@@ -111,6 +133,8 @@ impl Broker {
             Self::Sqlite(_) => {}
             Self::Postgres(server) => server.start_again().await,
             Self::Redis(server) => server.start_again().await,
+            Self::Amqp(server) => server.start_again().await,
+            Self::Nats(server) => server.start_again().await,
         }
     }
 }

@@ -10,10 +10,20 @@
 //!    though no process has seen the job: its claim was dropped.
 //! 3. A job is *lost* when nobody has acknowledged it in the end. A process that was killed may
 //!    have acknowledged one that it had ended and not lived to write it down.
+//! 4. Where a return counts as an attempt (`Capabilities`), a job's attempts are its claims: those
+//!    that began and those that were returned before. One more is a claim that was dropped.
+//! 5. Where a returned job lands behind the others it is written anew, and then ended. A process
+//!    that is killed in between leaves it *twice*: it was told to stop, and did not live to write
+//!    down what became of the job, or the copy has a return that nobody has written down. Such
+//!    jobs are counted apart.
+//! 6. Where the connection is the lease, the broker knows of a kill before who waits for the
+//!    process: an execution then lasts until the kill.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
+
+use lifecycle_worker::{Attempt, Capabilities, Place};
 
 use super::ledger::{Event, What};
 use super::said::Said;
@@ -31,8 +41,17 @@ pub(super) struct Life {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
+    /// Told, and killed before it was gone.
+    Cut,
     Killed,
     Told,
+}
+
+/// What a queue itself has counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    pub(super) done: u64,
+    pub(super) attempts: u64,
 }
 
 /// All that is judged.
@@ -40,12 +59,12 @@ pub(super) enum End {
 pub(super) struct Run {
     pub(super) pushed: HashSet<String>,
     pub(super) lives: Vec<Life>,
-    /// The queue's own counts in the end.
-    pub(super) done: u64,
-    pub(super) attempts: u64,
-    pub(super) left: u64,
+    /// The queue's own counts in the end, if it has any.
+    pub(super) counts: Option<Counts>,
+    /// What is still in the queue: ids, where it can tell.
+    pub(super) left: Vec<String>,
     pub(super) grace: Duration,
-    pub(super) lease: Duration,
+    pub(super) can: Capabilities,
 }
 
 /// A promise, and what was measured.
@@ -105,6 +124,7 @@ impl fmt::Display for Verdict {
 struct Execution {
     life: usize,
     attempt: u32,
+    returns: u32,
     began: u64,
     ended: u64,
     has_ended: bool,
@@ -116,29 +136,68 @@ impl Run {
         let mut verdict = Verdict::default();
         let executions = self.executions();
         let settled = self.settled();
-        let count = |outcome: &str| settled.values().flatten().filter(|it| **it == outcome).count();
         let started: usize = executions.values().map(Vec::len).sum();
         verdict.add("jobs pushed", self.pushed.len(), !self.pushed.is_empty());
         verdict.add("executions begun", started, started > 0);
-        verdict.tell("returned by workers that left", count("returned"));
+        let returned: usize = settled.values().map(|all| count(all, "returned")).sum();
+        verdict.tell("returned by workers that left", returned);
         verdict.none("lost", self.lost(&executions, &settled));
-        let (stranded, unconfirmed) = self.stranded(&executions);
+        let (stranded, unconfirmed) = self.stranded(&executions, &settled);
         verdict.tell("returned, the confirmation too late to be seen", unconfirmed);
         verdict.none("stranded by an orderly exit", stranded);
-        verdict.none("executions that overlap", overlaps(&executions));
-        let twice =
-            settled.iter().filter(|(_, all)| all.iter().filter(|it| **it == "done").count() > 1);
+        let copied = self.copied(&executions, &settled);
+        let is_once = |id: &str| !copied.contains(id);
+        let overlapping = overlaps(&executions).into_iter().filter(|(id, _)| is_once(id));
+        verdict.none("executions that overlap", overlapping.map(|(_, text)| text).collect());
+        let is_twice = |all: &[&str]| count(all, "done") > 1;
+        let twice = settled.iter().filter(|(id, all)| is_twice(all) && is_once(id));
         verdict
             .none("acknowledged twice", twice.map(|(id, all)| format!("{id}: {all:?}")).collect());
-        verdict.add("still in the queue", self.left, self.left == 0);
-        self.judge_attempts(&executions, &mut verdict);
+        let left = self.left.iter().filter(|id| is_once(id)).cloned().collect();
+        verdict.none("still in the queue", left);
+        if self.returns_by_copy() && self.has_killed() {
+            let seen = copied.iter().filter(|id| {
+                settled.get(**id).is_some_and(|all| is_twice(all))
+                    || self.left.iter().any(|it| it == *id)
+            });
+            verdict.tell("there twice, killed between the copy and its end", seen.count());
+        }
+        self.judge_attempts(&executions, &settled, &mut verdict);
         self.judge_exits(&mut verdict);
         self.judge_rescues(&executions, &mut verdict);
         verdict
     }
 
     fn has_killed(&self) -> bool {
-        self.lives.iter().any(|life| life.end == End::Killed)
+        self.lives.iter().any(Life::is_killed)
+    }
+
+    fn lease(&self) -> Duration {
+        self.can.lease_period().unwrap_or_default()
+    }
+
+    fn counts_returns(&self) -> bool {
+        self.can.release.is_some_and(|release| release.attempt == Attempt::Counted)
+    }
+
+    fn returns_by_copy(&self) -> bool {
+        self.can.release.is_some_and(|release| release.place == Place::Back)
+    }
+
+    /// The jobs that a kill may have left twice.
+    fn copied<'a>(
+        &self,
+        executions: &BTreeMap<&'a str, Vec<Execution>>,
+        settled: &BTreeMap<&str, Vec<&str>>,
+    ) -> HashSet<&'a str> {
+        let is_copied = |(id, all): &(&&str, &Vec<Execution>)| {
+            let cut = all.iter().any(|one| !one.is_settled && self.lives[one.life].end == End::Cut);
+            let returns = all.iter().map(|one| one.returns as usize).max().unwrap_or(0);
+            let known = settled.get(**id).map_or(0, |all| count(all, "returned"));
+            self.has_killed() && (cut || returns > known)
+        };
+        let found = executions.iter().filter(|_| self.returns_by_copy()).filter(is_copied);
+        found.map(|(id, _)| *id).collect()
     }
 
     /// Each job's executions, in the order of their starts.
@@ -149,11 +208,12 @@ impl Run {
             for event in &life.events {
                 let here = open.entry(&event.id).or_default();
                 match &event.what {
-                    What::Start { attempt, .. } => here.push(Execution {
+                    What::Start { attempt, returns } => here.push(Execution {
                         life: at,
                         attempt: *attempt,
+                        returns: *returns,
                         began: event.at,
-                        ended: life.gone,
+                        ended: self.ended(life).max(event.at),
                         has_ended: false,
                         is_settled: false,
                     }),
@@ -178,6 +238,12 @@ impl Run {
         all
     }
 
+    /// When what was under way has ended at the latest.
+    fn ended(&self, life: &Life) -> u64 {
+        let by_kill = life.is_killed() && self.can.lease_period().is_none();
+        if by_kill { life.signalled } else { life.gone }
+    }
+
     fn settled(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut all: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for event in self.lives.iter().flat_map(|life| &life.events) {
@@ -196,29 +262,39 @@ impl Run {
         let is_done = |id: &str| settled.get(id).is_some_and(|all| all.contains(&"done"));
         let unseen = |id: &str| {
             let last = executions.get(id).and_then(|all| all.last());
-            last.is_some_and(|one| one.has_ended && self.lives[one.life].end == End::Killed)
+            last.is_some_and(|one| one.has_ended && self.lives[one.life].is_killed())
         };
         let mut lost: Vec<_> =
             self.pushed.iter().filter(|id| !is_done(id) && !unseen(id)).cloned().collect();
         lost.sort();
-        if self.done != self.pushed.len() as u64 {
-            lost.push(format!("the queue has counted {} done of {}", self.done, self.pushed.len()));
+        let pushed = self.pushed.len();
+        if let Some(Counts { done, .. }) = self.counts.filter(|it| it.done != pushed as u64) {
+            lost.push(format!("the queue has counted {done} done of {pushed}"));
         }
         lost
     }
 
     /// What an orderly exit left: stranded, or returned though the answer came too late to be
     /// seen (the next start has the same attempt's number).
-    fn stranded(&self, executions: &BTreeMap<&str, Vec<Execution>>) -> (Vec<String>, usize) {
+    fn stranded(
+        &self,
+        executions: &BTreeMap<&str, Vec<Execution>>,
+        settled: &BTreeMap<&str, Vec<&str>>,
+    ) -> (Vec<String>, usize) {
         let (mut found, mut unconfirmed) = (Vec::new(), 0);
         for (id, all) in executions {
             let mut seen = 0;
             for (at, one) in all.iter().enumerate() {
                 let life = &self.lives[one.life];
-                if one.is_settled || life.end == End::Killed {
+                if one.is_settled || life.is_killed() {
                     continue;
                 }
-                if all.get(at + 1).is_some_and(|next| next.attempt == one.attempt) {
+                let soon = life.gone + nanos(self.lease() / 2);
+                if all.get(at + 1).is_some_and(|next| match self.counts_returns() {
+                    // One that was not returned would be under its lease.
+                    true => next.began < soon,
+                    false => next.attempt == one.attempt,
+                }) {
                     unconfirmed += 1;
                     continue;
                 }
@@ -227,7 +303,10 @@ impl Run {
                 found.push(format!("{id}, attempt {attempt}, by process {}: {said:?}", one.life));
             }
             let most = all.iter().map(|one| one.attempt).max().unwrap_or(1);
-            let unseen = (most as usize - 1).saturating_sub(seen);
+            let unseen = match self.counts_returns() {
+                true => (most as usize).saturating_sub(claims(all, settled.get(id))),
+                false => (most as usize - 1).saturating_sub(seen),
+            };
             if !self.has_killed() {
                 found.extend((0..unseen).map(|_| format!("{id}, by a claim that nobody has seen")));
             }
@@ -235,19 +314,36 @@ impl Run {
         (found, unconfirmed)
     }
 
-    fn judge_attempts(&self, executions: &BTreeMap<&str, Vec<Execution>>, verdict: &mut Verdict) {
+    fn judge_attempts(
+        &self,
+        executions: &BTreeMap<&str, Vec<Execution>>,
+        settled: &BTreeMap<&str, Vec<&str>>,
+        verdict: &mut Verdict,
+    ) {
         if self.has_killed() {
             let most = executions.values().flatten().map(|one| one.attempt).max().unwrap_or(0);
             verdict.tell("attempts of one job, at most", most);
             return;
         }
+        let last = |all: &[Execution]| all.iter().map(|one| one.attempt).max().unwrap_or(0);
         let counted = executions
             .iter()
-            .filter(|(_, all)| all.iter().any(|one| one.attempt > 1))
+            .filter(|(_, all)| last(all) > 1)
             .map(|(id, all)| format!("{id}: {} of them", all.len()));
-        verdict.none("attempts counted for a return", counted.collect());
-        let measured = format!("{} of {}", self.attempts, self.done);
-        verdict.add("the queue's attempts are the jobs done", measured, self.attempts == self.done);
+        if self.counts_returns() {
+            verdict.tell("jobs with attempts counted for a return, as declared", counted.count());
+            let wrong = executions.iter().filter_map(|(id, all)| {
+                let (counted, claims) = (last(all), claims(all, settled.get(id)));
+                (counted as usize != claims).then(|| format!("{id}: {counted} of {claims} claims"))
+            });
+            verdict.none("attempts that are not the claims", wrong.collect());
+        } else {
+            verdict.none("attempts counted for a return", counted.collect());
+        }
+        if let Some(Counts { done, attempts }) = self.counts {
+            let measured = format!("{attempts} of {done}");
+            verdict.add("the queue's attempts are the jobs done", measured, attempts == done);
+        }
     }
 
     fn judge_exits(&self, verdict: &mut Verdict) {
@@ -277,10 +373,10 @@ impl Run {
         for all in executions.values() {
             for (one, next) in all.iter().zip(all.iter().skip(1)) {
                 let life = &self.lives[one.life];
-                if life.end == End::Killed && !one.is_settled && next.life != one.life {
+                if life.is_killed() && !one.is_settled && next.life != one.life {
                     let claims = next.attempt.saturating_sub(one.attempt).max(1);
                     // A worker that was killed between its claim and its start has a lease too.
-                    let before = self.lease * (claims - 1);
+                    let before = self.lease() * (claims - 1);
                     unseen += claims - 1;
                     let time = Duration::from_nanos(next.began.saturating_sub(life.signalled));
                     times.push(time.saturating_sub(before));
@@ -288,7 +384,7 @@ impl Run {
             }
         }
         let longest = times.iter().copied().max().unwrap_or_default();
-        let most = self.lease + SWEEP + SLACK;
+        let most = self.lease() + SWEEP + SLACK;
         verdict.tell("rescued from killed workers", times.len());
         verdict.tell("claimed in between by one killed before the start", unseen);
         let promise = format!("longest from a kill to the next start, of {} ms", most.as_millis());
@@ -297,6 +393,10 @@ impl Run {
 }
 
 impl Life {
+    fn is_killed(&self) -> bool {
+        self.end != End::Told
+    }
+
     /// What its exit code or its report says and its ledger does not, or the other way round.
     fn untruth(&self) -> Option<String> {
         let Some(said) = self.said else { return Some("no report".into()) };
@@ -320,14 +420,30 @@ impl Life {
     }
 }
 
-fn overlaps(executions: &BTreeMap<&str, Vec<Execution>>) -> Vec<String> {
+/// How often it was claimed: begun, or returned before.
+fn claims(all: &[Execution], settled: Option<&Vec<&str>>) -> usize {
+    let begun_and_settled = all.iter().filter(|one| one.is_settled).count();
+    all.len() + settled.map_or(0, |settled| settled.len() - begun_and_settled)
+}
+
+fn count(settled: &[&str], outcome: &str) -> usize {
+    settled.iter().filter(|it| **it == outcome).count()
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The jobs, and how.
+fn overlaps<'a>(executions: &BTreeMap<&'a str, Vec<Execution>>) -> Vec<(&'a str, String)> {
     let mut found = Vec::new();
     for (id, all) in executions {
         let mut before: Option<&Execution> = None;
         for one in all {
             if let Some(before) = before.filter(|before| before.ended > one.began) {
                 let by = Duration::from_nanos(before.ended - one.began);
-                found.push(format!("{id}: process {} and {} by {by:?}", before.life, one.life));
+                let text = format!("{id}: process {} and {} by {by:?}", before.life, one.life);
+                found.push((*id, text));
             }
             if before.is_none_or(|before| before.ended < one.ended) {
                 before = Some(one);
@@ -345,6 +461,8 @@ const SHOWN: usize = 5;
 
 #[cfg(test)]
 mod tests {
+    use lifecycle_worker::{Lease, ReleaseCapabilities};
+
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
@@ -369,9 +487,11 @@ mod tests {
 
     fn run(pushed: &[&str], lives: Vec<Life>) -> Run {
         let pushed: HashSet<_> = pushed.iter().map(|id| (*id).to_owned()).collect();
-        let (done, attempts) = (pushed.len() as u64, pushed.len() as u64);
-        let (grace, lease) = (Duration::from_secs(3), Duration::from_secs(5));
-        Run { pushed, lives, done, attempts, left: 0, grace, lease }
+        let done = pushed.len() as u64;
+        let period = Duration::from_secs(5);
+        let can = Capabilities::full(Lease::Timed { period, longest: None });
+        let counts = Some(Counts { done, attempts: done });
+        Run { pushed, lives, counts, left: Vec::new(), grace: Duration::from_secs(3), can }
     }
 
     fn broken(run: &Run) -> Vec<String> {
@@ -396,7 +516,7 @@ mod tests {
         assert_eq!(broken(&run), ["lost"]);
         run.lives.push(life(vec![start("b", 1, 1), end("b", 2)], End::Killed, 3, 3));
         assert!(broken(&run).is_empty(), "it may have been acknowledged: {}", run.judge());
-        run.done = 1;
+        run.counts = Some(Counts { done: 1, attempts: 1 });
         assert_eq!(broken(&run), ["lost"], "the queue knows better");
     }
 
@@ -430,6 +550,58 @@ mod tests {
         assert_eq!(broken(&run(&["a"], rescue(12))), [late]);
         let killed_twice = life(well_done("a", 3, 12), End::Told, 20, 21);
         assert!(broken(&run(&["a"], vec![killed.clone(), killed_twice])).is_empty());
+    }
+
+    /// As on a broker that returns this way; its lease is the connection.
+    fn on_a_broker(run: Run, place: Place, attempt: Attempt) -> Run {
+        let release = ReleaseCapabilities::new(place, attempt);
+        let can = Capabilities::new(Lease::Connection).with_release(release);
+        Run { can, counts: None, ..run }
+    }
+
+    fn returned(id: &str, at: u64) -> Life {
+        let mut life = life(vec![settled(id, "returned", at)], End::Told, at - 1, at);
+        life.said = Some(Said { returned_unstarted: 1, ..Said::default() });
+        life
+    }
+
+    #[test]
+    fn where_returns_count_every_attempt_is_a_claim() {
+        let judged = |attempt| {
+            let lives = vec![returned("a", 2), life(well_done("a", attempt, 3), End::Told, 5, 6)];
+            broken(&on_a_broker(run(&["a"], lives), Place::Unordered, Attempt::Counted))
+        };
+        assert!(judged(2).is_empty());
+        let dropped = ["stranded by an orderly exit", "attempts that are not the claims"];
+        assert_eq!(judged(3), dropped);
+        assert_eq!(judged(1), dropped[1..], "it says that it counts them");
+    }
+
+    #[test]
+    fn a_job_that_a_kill_has_left_twice_is_counted_apart_and_only_that() {
+        let judged = |end, second| {
+            let cut = Life { code: None, ..life(vec![start("a", 1, 1)], end, 2, 3) };
+            let lives = vec![cut, life(well_done("a", 1, 2), End::Told, 20, 21), second];
+            let run = on_a_broker(run(&["a"], lives), Place::Back, Attempt::NotCounted);
+            (broken(&run), run.judge().to_string())
+        };
+        let again = life(well_done("a", 2, 2), End::Told, 20, 21);
+        let twice = ["executions that overlap", "acknowledged twice"];
+        let (found, said) = judged(End::Cut, again.clone());
+        assert!(found.is_empty(), "{said}");
+        assert!(
+            said.contains("| there twice, killed between the copy and its end | 1 |"),
+            "{said}"
+        );
+        assert_eq!(judged(End::Killed, again.clone()).0, twice, "it was returning nothing");
+        let copy = Event::new("a", What::Start { attempt: 1, returns: 1 }, 4 * SECOND);
+        let events = vec![copy, end("a", 5), settled("a", "done", 5)];
+        let copy = life(events, End::Told, 20, 21);
+        assert!(judged(End::Killed, copy).0.is_empty(), "a return that nobody has seen");
+        let lives = vec![life(well_done("a", 1, 2), End::Told, 20, 21), again];
+        let run = on_a_broker(run(&["a"], lives), Place::Back, Attempt::NotCounted);
+        let of_none = [twice[0], twice[1], "attempts counted for a return"];
+        assert!(of_none.iter().all(|one| broken(&run).contains(&(*one).to_owned())), "no kill");
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! 1. A line is one write to a file that is appended to: what is written outlives SIGKILL.
 //! 2. Times are those of a clock that all processes share.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::Path;
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -100,7 +101,41 @@ impl Ledger {
 
 /// All events of a file; none, while there is no file.
 pub(super) fn read(path: &Path) -> Vec<Event> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    parse(&fs::read_to_string(path).unwrap_or_default())
+}
+
+/// What is new in all the ledgers of a folder.
+#[derive(Debug)]
+pub(super) struct Tail {
+    folder: PathBuf,
+    /// How far each was read.
+    read: HashMap<PathBuf, u64>,
+}
+
+impl Tail {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), read: HashMap::new() }
+    }
+
+    /// The events that were written since the last call.
+    pub(super) fn news(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let files = fs::read_dir(&self.folder).expect("a folder").flatten().map(|it| it.path());
+        for path in files.filter(|path| path.extension().is_some_and(|it| it == "ledger")) {
+            let mut file = File::open(&path).expect("a ledger");
+            let (read, mut text) = (self.read.entry(path).or_default(), String::new());
+            file.seek(SeekFrom::Start(*read)).expect("it was as long as that");
+            file.read_to_string(&mut text).expect("text");
+            // What is not a whole line yet is read next time.
+            text.truncate(text.rfind('\n').map_or(0, |at| at + 1));
+            *read += text.len() as u64;
+            events.extend(parse(&text));
+        }
+        events
+    }
+}
+
+fn parse(text: &str) -> Vec<Event> {
     let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
     whole.map(|line| Event::read(line).unwrap_or_else(|| panic!("no event: {line:?}"))).collect()
 }
@@ -112,8 +147,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ledger");
-        assert_eq!(read(&path), []);
+        let path = folder.path().join("1.ledger");
+        let mut tail = Tail::new(folder.path());
+        assert_eq!((read(&path), tail.news()), (vec![], vec![]));
         let ledger = Ledger::create(&path).unwrap();
         let all = [
             What::Start { attempt: 2, returns: 1 },
@@ -125,6 +161,9 @@ mod tests {
         all.iter().for_each(|what| ledger.note("7", what.clone()));
         (&ledger.0).write_all(b"start 8 1").unwrap();
         let events = read(&path);
+        assert_eq!((&tail.news(), tail.news()), (&events, vec![]), "each once");
+        (&ledger.0).write_all(b" 0 9\n").unwrap();
+        assert_eq!(tail.news()[0].id, "8");
         assert_eq!(events.iter().map(|event| event.what.clone()).collect::<Vec<_>>(), all);
         assert!(events.iter().all(|event| event.id == "7" && event.at >= before));
     }

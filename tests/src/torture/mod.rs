@@ -6,6 +6,7 @@
 
 mod broker;
 mod fleet;
+mod gauge;
 mod judge;
 mod ledger;
 mod options;

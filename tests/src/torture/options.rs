@@ -16,6 +16,8 @@ pub enum KillBy {
     Kill,
     /// By one or the other.
     Mixed,
+    /// By SIGKILL at a random moment of the stop that SIGTERM has begun.
+    Late,
 }
 
 /// What to torture, and how.
@@ -93,7 +95,9 @@ impl fmt::Display for Options {
 
 impl KillBy {
     fn named(name: &str) -> Option<Self> {
-        [Self::Term, Self::Kill, Self::Mixed].into_iter().find(|kill| kill.name() == name)
+        [Self::Term, Self::Kill, Self::Mixed, Self::Late]
+            .into_iter()
+            .find(|kill| kill.name() == name)
     }
 
     fn name(self) -> &'static str {
@@ -101,6 +105,7 @@ impl KillBy {
             Self::Term => "term",
             Self::Kill => "kill",
             Self::Mixed => "mixed",
+            Self::Late => "late",
         }
     }
 }
@@ -125,8 +130,8 @@ fn number<T: FromStr>(name: &str, value: &str) -> Result<T, OptionError> {
     value.parse().map_err(|_| bad(name, value))
 }
 
-const USAGE: &str = "torture --queue sqlite|postgres|redis [--rounds 200] [--workers 4] \
-                     [--kill term|kill|mixed] [--claim runner|select] [--seed N]";
+const USAGE: &str = "torture --queue sqlite|postgres|redis|amqp|nats [--rounds 200] \
+                     [--workers 4] [--kill term|kill|mixed|late] [--claim runner|select] [--seed N]";
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lifecycle_worker::{
-    AnyQueue, BoxError, PostgresQueue, QueueError, RedisQueue, SqliteQueue, Unstoppable,
+    AmqpQueue, AnyQueue, BoxError, NatsQueue, PostgresQueue, QueueError, RedisQueue, SqliteQueue,
+    Unstoppable,
 };
 
 /// Who claims jobs in a worker process.
@@ -91,6 +92,14 @@ impl Orders {
     pub async fn connect(&self) -> Result<AnyQueue, QueueError> {
         let (url, name, lease, bound) = (&*self.url, &*self.queue, self.lease, self.call_bound);
         Ok(match url.split(':').next() {
+            // Its lease is the connection.
+            Some("amqp") => {
+                AnyQueue::new(Box::pin(AmqpQueue::connect(url, name)).await?.call_bound(bound))
+            }
+            Some("nats") => {
+                let queue = Box::pin(NatsQueue::connect(url, name)).await?;
+                AnyQueue::new(queue.lease(lease).call_bound(bound))
+            }
             Some("sqlite") => {
                 let queue = Box::pin(SqliteQueue::connect(url, name)).await?;
                 AnyQueue::new(queue.lease(lease).call_bound(bound))

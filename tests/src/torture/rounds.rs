@@ -5,14 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use fastrand::Rng;
-use lifecycle_worker::{AnyQueue, Push, Pushed, Queue, Stats};
+use lifecycle_worker::{AnyQueue, Push, Pushed, Queue};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-use super::judge::{End, Life, Run, Verdict};
-use super::{Broker, ClaimBy, KillBy, Options, Orders, WorkerProcess, probe};
+use super::gauge::Gauge;
+use super::judge::{Counts, End, Life, Run, Verdict};
+use super::{Broker, ClaimBy, Exit, KillBy, Options, Orders, WorkerProcess, probe};
 
 /// Tortures workers as the options have it, and judges them.
 ///
@@ -35,25 +36,27 @@ pub async fn torture(program: &Path, options: &Options) -> Verdict {
         workers.push(fleet.start().await);
     }
     let (stop, told) = watch::channel(false);
-    let feed = Feed::new(queue.clone(), options, told);
+    let feed = Feed::new(queue.clone(), options, told, fleet.folder.path());
     let feeding = tokio::spawn(feed.run());
     let mut lives = Vec::new();
     for _ in 0..options.rounds {
         sleep(Duration::from_millis(fleet.rng.u64(0..300))).await;
         let victim = fleet.rng.usize(..workers.len());
-        let end = fleet.end_by(options.kill);
-        lives.push(fleet.end(workers.swap_remove(victim), end).await);
+        let how = fleet.end_by(options.kill);
+        lives.push(fleet.end(workers.swap_remove(victim), how).await);
         workers.push(fleet.start().await);
     }
     stop.send_replace(true);
     let pushed = feeding.await.expect("jobs are pushed");
-    let stats = drained(&queue, &fleet.orders).await;
+    let mut gauge = Gauge::new(queue.clone(), fleet.folder.path());
+    let stats = gauge.drained(&pushed, options.lease).await;
     for worker in workers {
-        lives.push(fleet.end(worker, End::Told).await);
+        lives.push(fleet.end(worker, KillBy::Term).await);
     }
-    let left = stats.ready + stats.scheduled + stats.running + stats.dead;
-    let (done, attempts, lease, grace) = (stats.done, stats.attempts, options.lease, options.grace);
-    let run = Run { pushed, lives, done, attempts, left, grace, lease };
+    let left = gauge.left(stats).await;
+    let counts = stats.map(|stats| Counts { done: stats.done, attempts: stats.attempts });
+    let (can, grace) = (queue.capabilities(), options.grace);
+    let run = Run { pushed, lives, counts, left, grace, can };
     let mut verdict = run.judge();
     if options.claim == ClaimBy::Runner {
         let folder = fleet.folder.path();
@@ -82,19 +85,32 @@ impl Fleet<'_> {
         started.unwrap_or_else(|exit| panic!("a worker has not started: {exit:?}"))
     }
 
-    fn end_by(&mut self, kill: KillBy) -> End {
+    fn end_by(&mut self, kill: KillBy) -> KillBy {
         match kill {
-            KillBy::Term => End::Told,
-            KillBy::Kill => End::Killed,
-            KillBy::Mixed if self.rng.bool() => End::Killed,
-            KillBy::Mixed => End::Told,
+            KillBy::Mixed if self.rng.bool() => KillBy::Kill,
+            KillBy::Mixed => KillBy::Term,
+            other => other,
         }
     }
 
-    async fn end(&self, worker: WorkerProcess, end: End) -> Life {
-        let signal = if end == End::Told { Signal::TERM } else { Signal::KILL };
-        let signalled = worker.signal(signal);
-        let exit = worker.exit(self.orders.grace + LATE_MOST).await;
+    async fn end(&mut self, worker: WorkerProcess, how: KillBy) -> Life {
+        let signal = if how == KillBy::Kill { Signal::KILL } else { Signal::TERM };
+        let mut signalled = worker.signal(signal);
+        if how == KillBy::Late {
+            let grace = u64::try_from(self.orders.grace.as_millis()).unwrap_or(0);
+            sleep(Duration::from_millis(self.rng.u64(0..grace))).await;
+            // One that is gone and not yet waited for takes any signal.
+            let killed = worker.signal(Signal::KILL);
+            let exit = worker.exit(LATE_MOST).await;
+            let end = if exit.code.is_some() { End::Told } else { End::Cut };
+            signalled = if end == End::Cut { killed } else { signalled };
+            return Self::life(exit, end, signalled);
+        }
+        let end = if how == KillBy::Kill { End::Killed } else { End::Told };
+        Self::life(worker.exit(self.orders.grace + LATE_MOST).await, end, signalled)
+    }
+
+    fn life(exit: Exit, end: End, signalled: u64) -> Life {
         let (events, gone, code, said) = (exit.events, exit.at, exit.code, exit.said);
         Life { events, end, signalled, gone, code, said }
     }
@@ -103,23 +119,24 @@ impl Fleet<'_> {
 /// Keeps jobs in the queue.
 struct Feed {
     queue: AnyQueue,
+    gauge: Gauge,
     rng: Rng,
     grace: Duration,
     told: watch::Receiver<bool>,
 }
 
 impl Feed {
-    fn new(queue: AnyQueue, options: &Options, told: watch::Receiver<bool>) -> Self {
+    fn new(queue: AnyQueue, options: &Options, told: watch::Receiver<bool>, folder: &Path) -> Self {
         let (rng, grace) = (Rng::with_seed(options.seed ^ 1), options.grace);
-        Self { queue, rng, grace, told }
+        let gauge = Gauge::new(queue.clone(), folder);
+        Self { queue, gauge, rng, grace, told }
     }
 
     /// The ids of all that it has pushed until it is told to stop.
     async fn run(mut self) -> HashSet<String> {
         let mut ids = HashSet::new();
         while !*self.told.borrow() {
-            let ready = self.queue.stats().await.expect("a queue counts").ready;
-            if ready < READY_LEAST {
+            if self.gauge.ready(&ids).await < READY_LEAST {
                 let jobs: Vec<_> = (0..BATCH).map(|_| self.job()).collect();
                 let pushed = self.queue.push(&jobs).await.expect("a queue takes jobs");
                 ids.extend(pushed.iter().filter_map(Pushed::id).map(ToString::to_string));
@@ -142,21 +159,8 @@ impl Feed {
     }
 }
 
-/// Waits until the queue is empty, or for long enough.
-async fn drained(queue: &AnyQueue, orders: &Orders) -> Stats {
-    let limit = Instant::now() + orders.lease * 2 + DRAINED_WITHIN;
-    loop {
-        let stats = queue.stats().await.expect("a queue counts");
-        if stats.ready + stats.scheduled + stats.running == 0 || Instant::now() > limit {
-            return stats;
-        }
-        sleep(LOOK_AGAIN).await;
-    }
-}
-
 const READY_LEAST: u64 = 150;
 const BATCH: usize = 100;
 const LONG_ONE_OF: u32 = 300;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const LATE_MOST: Duration = Duration::from_secs(10);
-const DRAINED_WITHIN: Duration = Duration::from_secs(60);

@@ -1,9 +1,9 @@
 //! What an error of SQS means to a queue.
 
-use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
 
-use crate::error::QueueError;
+use crate::error::{QueueError, chain};
 
 /// What went wrong with a request.
 pub(super) fn mapped<E, R>(error: &SdkError<E, R>) -> QueueError
@@ -17,7 +17,7 @@ where
             of_code(code, answer.err().message().unwrap_or_default())
         }
         // Also when no credentials are found: they may come later, as an instance's do.
-        _ => QueueError::unavailable(DisplayErrorContext(error).to_string()),
+        _ => QueueError::unavailable(chain(error)),
     }
 }
 
