@@ -50,11 +50,14 @@
 
 mod client;
 mod error;
+pub mod kubelet;
 mod ledger;
 mod output;
 mod port;
 mod process;
 mod pty;
+#[cfg(feature = "rollout")]
+pub mod rollout;
 mod routes;
 mod scenario;
 mod scenarios;
