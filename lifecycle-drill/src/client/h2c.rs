@@ -44,6 +44,8 @@ pub(crate) struct Asked {
 pub(crate) struct Answering {
     id: u32,
     status: u16,
+    #[cfg_attr(not(feature = "rollout"), allow(dead_code, reason = "only a rollout reads them"))]
+    headers: http::HeaderMap,
     body: RecvStream,
 }
 
@@ -63,15 +65,30 @@ impl H2c {
 
     /// Sends a GET.
     pub(crate) async fn ask(&self, path: &str) -> Result<Asked, WireError> {
+        let request = http::Request::get(format!("{}://drill{path}", self.scheme))
+            .body(())
+            .map_err(|error| WireError::caused(Fate::NotSent, error))?;
+        self.send(request, Bytes::new()).await
+    }
+
+    /// Sends a request; an empty body is none.
+    pub(crate) async fn send(
+        &self,
+        request: http::Request<()>,
+        body: Bytes,
+    ) -> Result<Asked, WireError> {
         let not_sent = |error| WireError::caused(Fate::NotSent, error);
         let ready = timeout(self.limit, self.sender.clone().ready());
         let mut sender =
             ready.await.map_err(|_| WireError::new(Fate::TimedOut))?.map_err(not_sent)?;
-        let request = http::Request::get(format!("{}://drill{path}", self.scheme))
-            .body(())
-            .map_err(|error| WireError::caused(Fate::NotSent, error))?;
-        let (response, _) = sender.send_request(request, true).map_err(not_sent)?;
-        Ok(Asked { id: response.stream_id().as_u32(), response })
+        let sent = sender.send_request(request, body.is_empty());
+        let (response, mut stream) = sent.map_err(not_sent)?;
+        let id = response.stream_id().as_u32();
+        if !body.is_empty() {
+            // Fails when the stream has ended meanwhile: the response says why.
+            let _ended = stream.send_data(body, true);
+        }
+        Ok(Asked { id, response })
     }
 
     /// Waits for the head of the response.
@@ -81,8 +98,8 @@ impl H2c {
             Err(_) => Err(WireError::new(Fate::TimedOut)),
             Ok(Err(error)) => Err(self.failed(id, error, false)),
             Ok(Ok(response)) => {
-                let status = response.status().as_u16();
-                Ok(Answering { id, status, body: response.into_body() })
+                let (head, body) = response.into_parts();
+                Ok(Answering { id, status: head.status.as_u16(), headers: head.headers, body })
             }
         }
     }
@@ -123,6 +140,12 @@ impl H2c {
         !self.seen().goaways.is_empty()
     }
 
+    /// Whether the connection is over.
+    #[cfg(feature = "rollout")]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.connection.is_finished()
+    }
+
     /// Waits for the end of the connection; `false` when it is still open after `limit`.
     pub(crate) async fn closed(&mut self, limit: Duration) -> bool {
         timeout(limit, &mut self.connection).await.is_ok()
@@ -151,6 +174,12 @@ impl Drop for H2c {
 impl Answering {
     pub(crate) fn status(&self) -> u16 {
         self.status
+    }
+
+    /// Whether there is a header of that name.
+    #[cfg(feature = "rollout")]
+    pub(crate) fn has_header(&self, name: &str) -> bool {
+        self.headers.contains_key(name)
     }
 }
 
