@@ -169,3 +169,78 @@ pub(super) fn locked(account: &Mutex<Account>) -> std::sync::MutexGuard<'_, Acco
 /// So that all workers are up when the first request is due.
 const WARM_UP: Duration = Duration::from_millis(50);
 const HTTP2_CONNECTIONS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{client::Fate, rollout::kind::Kind, subject::Subject};
+
+    /// Answers each request at once; the first of all only after `held`, or never.
+    async fn serve(listener: TcpListener, held: Option<Duration>) {
+        let mut is_first = true;
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let hold = is_first.then_some(held);
+            is_first = false;
+            connections.spawn(answer(stream, hold));
+        }
+    }
+
+    async fn answer(mut stream: TcpStream, mut hold: Option<Option<Duration>>) {
+        let mut chunk = [0; 4096];
+        while let Ok(1..) = stream.read(&mut chunk).await {
+            match hold.take() {
+                Some(None) => return,
+                // Sleeps: the server is slow.
+                Some(Some(held)) => tokio::time::sleep(held).await,
+                None => {}
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            if stream.write_all(answer).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn account_of(connections: u32, held: Option<Duration>) -> Account {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let settings = Rollout::new("x", Subject::new("x")).rate(100).connections(connections);
+        let (plan, account) = (Arc::new(Plan::new(&settings, address, address)), Arc::default());
+        let load = Load::start(&settings, &plan, &account, Instant::now(), 20);
+        let loaded = load.finish(Duration::from_secs(1));
+        let whole = tokio::select! {
+            whole = loaded => whole,
+            () = serve(listener, held) => false,
+        };
+        assert!(whole, "all workers have ended by themselves");
+        let account = locked(&account).clone();
+        assert_eq!(account.total(), 20);
+        account
+    }
+
+    #[tokio::test]
+    async fn the_wait_behind_a_slow_answer_counts_as_time_and_another_connection_avoids_it() {
+        let held = Duration::from_millis(300);
+        let alone = account_of(1, Some(held)).await;
+        // Due while the first was held: the second was late by nearly all of that.
+        assert!(alone.late_max >= Duration::from_millis(250), "{:?}", alone.late_max);
+        assert!(alone.always.quantile(0.5) >= Duration::from_millis(50), "{alone:?}");
+        let many = account_of(20, Some(held)).await;
+        assert!(many.always.max() >= held && many.always.quantile(0.5) < held / 2, "{many:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_closes_on_a_request_loses_it_and_it_alone() {
+        let account = account_of(20, None).await;
+        let lost = Kind::Failed(Fate::EofBeforeResponse);
+        assert_eq!(account.by_kind.get(&lost), Some(&1), "{account:?}");
+        assert_eq!(account.count(Kind::is_failure), 1, "{account:?}");
+        assert!(account.failures[0].why.starts_with("closed"), "{account:?}");
+    }
+}
