@@ -14,6 +14,11 @@ pub(super) const LOG_MARK: &str = "drill ";
 /// Its backends: to the replicas by HTTP/1.1 and by h2c.
 pub(super) const BACKENDS: [&str; 2] = ["to_h1", "to_h2"];
 
+/// The backend whose servers are asked for readiness. Those of the other follow them: a replica
+/// is ready or not as a whole. Besides, haproxy 2.6 begins some checks of a `proto h2` server in
+/// HTTP/2 in spite of `check-proto h1`, and takes out a replica whose probe server has HTTP/1.
+pub(super) const CHECKED: &str = "to_h1";
+
 /// What differs from one haproxy to the next.
 #[derive(Clone, Debug)]
 pub(in crate::rollout) struct Config {
@@ -61,24 +66,25 @@ impl Config {
     }
 
     fn backend(&self, name: &str, protocol: &str) -> String {
-        let slots = self.slots;
-        let (asks, check) = match self.checks {
-            Checks::Off => (String::new(), String::new()),
-            Checks::Every(period) => (
-                format!(
-                    "    option httpchk GET {}\n    http-check expect status 200\n",
-                    self.ready_path
-                ),
-                format!(
-                    " port 1 check check-proto h1 inter {}ms fall 2 rise 1",
-                    period.as_millis().max(1)
-                ),
-            ),
-        };
-        format!(
-            "backend {name}\n    balance roundrobin\n{asks}    \
-             server-template s 1-{slots} 127.0.0.1:1 disabled{check}{protocol}\n"
-        )
+        let mut text = format!("backend {name}\n    balance roundrobin\n");
+        let is_checked = name == CHECKED;
+        if let (Checks::Every(_), true) = (self.checks, is_checked) {
+            let path = &self.ready_path;
+            text.push_str(&format!(
+                "    option httpchk GET {path}\n    http-check expect status 200\n"
+            ));
+        }
+        for slot in 1..=self.slots {
+            let check = match self.checks {
+                Checks::Off => String::new(),
+                Checks::Every(period) if is_checked => {
+                    format!(" check port 1 inter {}ms fall 2 rise 1", period.as_millis().max(1))
+                }
+                Checks::Every(_) => format!(" track {CHECKED}/s{slot}"),
+            };
+            text.push_str(&format!("    server s{slot} 127.0.0.1:1 disabled{check}{protocol}\n"));
+        }
+        text
     }
 }
 
@@ -99,8 +105,9 @@ mod tests {
         for line in ["retries 0", "http-reuse always", "option httpchk GET /readyz"] {
             assert!(checked.lines().any(|one| one.trim() == line), "{line} in\n{checked}");
         }
-        assert!(checked.contains("check-proto h1 inter 500ms fall 2 rise 1 proto h2"));
-        assert!(!of(Checks::Off).contains("check"));
+        assert!(checked.contains("server s8 127.0.0.1:1 disabled check port 1 inter 500ms"));
+        assert!(checked.contains("server s8 127.0.0.1:1 disabled track to_h1/s8 proto h2"));
+        assert!(!of(Checks::Off).contains("check") && !of(Checks::Off).contains("track"));
         assert!(!checked.contains("redispatch"));
     }
 }

@@ -8,7 +8,11 @@ use std::{
 
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::{Admin, BalancerError, config::BACKENDS, locked};
+use super::{
+    Admin, BalancerError,
+    config::{BACKENDS, CHECKED},
+    locked,
+};
 use crate::{kubelet::Endpoints, rollout::settings::Checks};
 
 /// Keeps haproxy's servers as the endpoints say; ends when dropped.
@@ -111,14 +115,16 @@ impl Table {
 
     async fn add(&mut self, slot: usize, address: SocketAddr) -> Result<(), BalancerError> {
         let probes = locked(&self.probes).get(&address).copied().unwrap_or(address.port());
+        let (ip, port, number) = (address.ip(), address.port(), slot + 1);
+        // All that is to be known first: as soon as it is ready it is asked and sent to.
         for backend in BACKENDS {
-            let server = format!("{backend}/s{}", slot + 1);
-            let (ip, port) = (address.ip(), address.port());
-            self.say(format!("set server {server} addr {ip} port {port}")).await?;
-            if self.checks != Checks::Off {
-                self.say(format!("set server {server} check-port {probes}")).await?;
-            }
-            self.say(format!("set server {server} state ready")).await?;
+            self.say(format!("set server {backend}/s{number} addr {ip} port {port}")).await?;
+        }
+        if self.checks != Checks::Off {
+            self.say(format!("set server {CHECKED}/s{number} check-port {probes}")).await?;
+        }
+        for backend in BACKENDS {
+            self.say(format!("set server {backend}/s{number} state ready")).await?;
         }
         self.note(slot, address, Some(address));
         Ok(())
