@@ -234,6 +234,7 @@ impl Options {
             .grace(self.grace())
             .lame_duck(self.lame_duck())
             .routes(self.routes())
+            .stop_signal(self.signal.unwrap_or(SignalName::Term).into())
             .without_probes();
         for (key, value) in &self.env {
             subject = subject.env(key, value);
@@ -253,7 +254,10 @@ impl Options {
         subject = with(subject, &self.start_timeout, Subject::start_timeout);
         subject = with(subject, &self.request_timeout, Subject::request_timeout);
         subject = with(subject, &self.stops, Subject::stop_count);
-        Ok(if self.tls == Some(true) { subject.tls() } else { subject })
+        if self.tls == Some(true) {
+            subject = subject.tls();
+        }
+        Ok(if self.pid_1 == Some(true) { subject.as_pid_1() } else { subject })
     }
 
     /// The scenarios that were chosen, in their order.
