@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{
     error::CliError,
+    report::Readiness,
     values::{
         ProtocolName, ReportName, RouteName, SignalName, duration, duration_in_file, pair,
         pair_in_file, route, table, theme, themes_in_file,
@@ -289,6 +290,11 @@ impl Options {
     /// The grace period that is expected.
     pub(crate) fn grace(&self) -> Duration {
         self.grace.unwrap_or(GRACE)
+    }
+
+    /// Whether there is a readiness probe.
+    pub(crate) fn readiness(&self) -> Readiness {
+        if self.ready.is_some() { Readiness::Probed } else { Readiness::Unknown }
     }
 
     fn ready_when(&self) -> ReadyWhen {

@@ -223,7 +223,12 @@ impl Wire {
 
     fn trace_failure<T>(&mut self, result: &Result<T, WireError>) {
         if let Err(error) = result {
-            self.trace(|trace| trace.ends(error.fate));
+            self.trace(|trace| {
+                trace.ends(error.fate);
+                if error.fate != Fate::TimedOut {
+                    trace.closes();
+                }
+            });
         }
     }
 
