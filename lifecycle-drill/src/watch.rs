@@ -51,6 +51,7 @@ async fn ready(log: Log, peer: Peer, path: String) {
         Ok(mut wire) => wire.get(&path).await.is_ok_and(|response| response.status() == 200),
         Err(_) => false,
     };
+    sleep(SIGNAL_SEEN).await;
     while is_ready().await {
         sleep(PROBE_POLL).await;
     }
@@ -76,7 +77,10 @@ fn listening_at(line: &str) -> Option<String> {
 }
 
 const LISTENER_POLL: Duration = Duration::from_millis(10);
-const PROBE_POLL: Duration = Duration::from_millis(50);
+const PROBE_POLL: Duration = Duration::from_millis(20);
+/// For the signal to be handled before we ask. A thread that a probe wakes up can take a signal
+/// from the main thread, and Python's main thread then sleeps on: seen in one stop of three.
+const SIGNAL_SEEN: Duration = Duration::from_millis(50);
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// The kernel's number of the state.
 const LISTENING: &str = "0A";

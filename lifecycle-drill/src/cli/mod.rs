@@ -28,7 +28,7 @@ use self::error::CliError;
 /// Without a subcommand: `run`. Exit code 0: all passed; 1: something failed; 2: usage;
 /// 3: the command could not be started.
 #[derive(Debug, Parser)]
-#[command(name = "lifecycle-drill", version)]
+#[command(name = "lifecycle-drill", version, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
