@@ -50,8 +50,10 @@
 
 mod client;
 mod error;
+mod events;
 pub mod kubelet;
 mod ledger;
+mod namespace;
 mod output;
 mod port;
 mod process;
@@ -65,9 +67,11 @@ mod signal;
 mod stage;
 mod subject;
 mod verdict;
+mod watch;
 
 pub use client::{Fate, Response, Wire, WireError};
 pub use error::{SignalError, StartError};
+pub use events::{Event, What};
 pub use ledger::Ledger;
 pub use output::{Line, Stream};
 pub use process::{Ended, Exit, Process, Setting};

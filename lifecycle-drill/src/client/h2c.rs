@@ -21,6 +21,7 @@ use super::{
     fate::{Fate, WireError},
     frames::{Scan, Seen},
 };
+use crate::events::{Pending, Trace, Tracer};
 
 /// One HTTP/2 connection. Its task ends with it.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct H2c {
     scan: Arc<Mutex<Scan>>,
     connection: JoinHandle<Result<(), h2::Error>>,
     scheme: &'static str,
+    tracer: Option<Tracer>,
+    _trace: Option<Trace>,
     limit: Duration,
 }
 
@@ -37,6 +40,7 @@ pub(crate) struct H2c {
 pub(crate) struct Asked {
     pub(crate) id: u32,
     response: ResponseFuture,
+    pending: Option<Pending>,
 }
 
 /// A response whose head has come.
@@ -47,6 +51,7 @@ pub(crate) struct Answering {
     #[cfg_attr(not(feature = "rollout"), allow(dead_code, reason = "only a rollout reads them"))]
     headers: http::HeaderMap,
     body: RecvStream,
+    pending: Option<Pending>,
 }
 
 impl H2c {
@@ -60,7 +65,9 @@ impl H2c {
             .map_err(|_| WireError::new(Fate::ConnectTimedOut))?
             .map_err(|error| WireError::caused(Fate::ResetInConnect, error))?;
         let connection = tokio::spawn(connection);
-        Ok(Self { sender, scan, connection, scheme: peer.scheme(), limit })
+        let tracer = peer.tracer.clone();
+        let _trace = tracer.as_ref().map(Tracer::connection);
+        Ok(Self { sender, scan, connection, scheme: peer.scheme(), tracer, _trace, limit })
     }
 
     /// Sends a GET.
@@ -81,25 +88,33 @@ impl H2c {
         let ready = timeout(self.limit, self.sender.clone().ready());
         let mut sender =
             ready.await.map_err(|_| WireError::new(Fate::TimedOut))?.map_err(not_sent)?;
-        let sent = sender.send_request(request, body.is_empty());
-        let (response, mut stream) = sent.map_err(not_sent)?;
+        let pending = self.tracer.as_ref().map(|tracer| {
+            let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+            tracer.request(format!("{} {path}", request.method()))
+        });
+        let sent = sender.send_request(request, body.is_empty()).map_err(not_sent);
+        let (response, mut stream) = match sent {
+            Ok(sent) => sent,
+            Err(error) => return Err(ended(pending, error)),
+        };
         let id = response.stream_id().as_u32();
         if !body.is_empty() {
             // Fails when the stream has ended meanwhile: the response says why.
             let _ended = stream.send_data(body, true);
         }
-        Ok(Asked { id, response })
+        Ok(Asked { id, response, pending })
     }
 
     /// Waits for the head of the response.
     pub(crate) async fn head(&self, asked: Asked) -> Result<Answering, WireError> {
-        let Asked { id, response } = asked;
+        let Asked { id, response, pending } = asked;
         match timeout(self.limit, response).await {
-            Err(_) => Err(WireError::new(Fate::TimedOut)),
-            Ok(Err(error)) => Err(self.failed(id, error, false)),
+            Err(_) => Err(ended(pending, WireError::new(Fate::TimedOut))),
+            Ok(Err(error)) => Err(ended(pending, self.failed(id, error, false))),
             Ok(Ok(response)) => {
                 let (head, body) = response.into_parts();
-                Ok(Answering { id, status: head.status.as_u16(), headers: head.headers, body })
+                let status = head.status.as_u16();
+                Ok(Answering { id, status, headers: head.headers, body, pending })
             }
         }
     }
@@ -107,9 +122,17 @@ impl H2c {
     /// Reads one piece of the body; `None` at its proper end.
     pub(crate) async fn data(&self, answering: &mut Answering) -> Result<Option<usize>, WireError> {
         match timeout(self.limit, answering.body.data()).await {
-            Err(_) => Err(WireError::new(Fate::TimedOut)),
-            Ok(None) => Ok(None),
-            Ok(Some(Err(error))) => Err(self.failed(answering.id, error, true)),
+            Err(_) => Err(ended(answering.pending.take(), WireError::new(Fate::TimedOut))),
+            Ok(None) => {
+                if let Some(pending) = answering.pending.take() {
+                    pending.end(Fate::Answered { status: answering.status, close: false });
+                }
+                Ok(None)
+            }
+            Ok(Some(Err(error))) => {
+                let error = self.failed(answering.id, error, true);
+                Err(ended(answering.pending.take(), error))
+            }
             Ok(Some(Ok(bytes))) => {
                 // Fails only when the stream has ended meanwhile: nothing to release then.
                 let _ended = answering.body.flow_control().release_capacity(bytes.len());
@@ -181,6 +204,14 @@ impl Answering {
     pub(crate) fn has_header(&self, name: &str) -> bool {
         self.headers.contains_key(name)
     }
+}
+
+/// The error, its fate written down.
+fn ended(pending: Option<Pending>, error: WireError) -> WireError {
+    if let Some(pending) = pending {
+        pending.end(error.fate);
+    }
+    error
 }
 
 /// A stream whose incoming bytes are looked at on their way.

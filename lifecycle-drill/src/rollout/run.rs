@@ -73,12 +73,17 @@ impl Rollout {
     /// As [`run`](Self::run).
     pub async fn run_telling(
         &self,
-        mut tell: impl FnMut(u32, &str),
+        tell: impl FnMut(u32, &str),
     ) -> Result<RolloutReport, RolloutError> {
+        // Boxed: it holds all sides at once.
+        Box::pin(self.course(tell)).await
+    }
+
+    async fn course(&self, mut tell: impl FnMut(u32, &str)) -> Result<RolloutReport, RolloutError> {
         let epoch = Instant::now();
         let mut sides = Vec::with_capacity(self.sides.len());
         for (name, subject) in &self.sides {
-            let fleet = Fleet::start(self, name, subject).await?;
+            let fleet = Box::pin(Fleet::start(self, name, subject)).await?;
             let plan = Arc::new(Plan::new(self, fleet.haproxy.http1, fleet.haproxy.http2));
             let account = Arc::default();
             sides.push(Running { fleet, plan, account, rolls: 0, loaded: Duration::ZERO });
@@ -87,7 +92,7 @@ impl Rollout {
         let turns = if sides.len() == 1 { 1 } else { self.rolls };
         for _ in 0..turns {
             for side in &mut sides {
-                self.turn(side, epoch, self.rolls / turns, &mut tell).await?;
+                Box::pin(self.turn(side, epoch, self.rolls / turns, &mut tell)).await?;
             }
         }
         let mut done = Vec::with_capacity(sides.len());
@@ -98,7 +103,7 @@ impl Rollout {
             let account = locked(&side.account).clone();
             let name = side.fleet.name.clone();
             done.push(Side::new(name, side.rolls, side.loaded, account, (stats, seen), replicas));
-            side.fleet.stop().await;
+            Box::pin(side.fleet.stop()).await;
         }
         Ok(RolloutReport::new(self.clone(), done, epoch.elapsed()))
     }
