@@ -91,6 +91,10 @@ pub(crate) struct Roll {
           help_heading = LOAD)]
     request_timeout: Duration,
 
+    /// Runs this oha beside the load, for a second opinion; haproxy counts its requests too
+    #[arg(long, value_name = "PATH", help_heading = LOAD)]
+    oha: Option<PathBuf>,
+
     /// The variable that tells the command its port
     #[arg(long, value_name = "KEY", default_value = "PORT", help_heading = TOLD)]
     port_env: String,
@@ -149,6 +153,9 @@ impl Roll {
             .h2_share(self.h2_share)
             .get(&self.get)
             .request_timeout(self.request_timeout);
+        if let Some(program) = &self.oha {
+            rollout = rollout.oha(program);
+        }
         if !self.pre_stop.is_zero() {
             rollout = rollout.pre_stop(PreStop::Sleep(self.pre_stop));
         }

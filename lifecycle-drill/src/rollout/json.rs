@@ -30,6 +30,7 @@ impl RolloutReport {
                 "post": settings.post.as_ref().map(|post| &post.path),
             },
             "elapsed_ms": ms(self.elapsed),
+            "oha": self.oha,
             "sides": self.sides.iter().map(side).collect::<Vec<_>>(),
         });
         format!("{value:#}")

@@ -29,6 +29,7 @@ mod html;
 mod json;
 mod kind;
 mod load;
+mod oha;
 mod report;
 mod run;
 mod settings;

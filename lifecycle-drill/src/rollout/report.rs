@@ -24,6 +24,7 @@ use crate::{
 pub struct RolloutReport {
     pub(super) settings: Rollout,
     pub(super) sides: Vec<Side>,
+    pub(super) oha: Option<String>,
     pub(super) elapsed: Duration,
 }
 
@@ -101,8 +102,19 @@ pub struct Replica {
 }
 
 impl RolloutReport {
-    pub(super) fn new(settings: Rollout, sides: Vec<Side>, elapsed: Duration) -> Self {
-        Self { settings, sides, elapsed }
+    pub(super) fn new(
+        settings: Rollout,
+        sides: Vec<Side>,
+        oha: Option<String>,
+        elapsed: Duration,
+    ) -> Self {
+        Self { settings, sides, oha, elapsed }
+    }
+
+    /// What oha printed, if it was asked for a second opinion.
+    #[must_use]
+    pub fn oha(&self) -> Option<&str> {
+        self.oha.as_deref()
     }
 
     /// The command that was to be shown.
@@ -273,7 +285,10 @@ impl fmt::Display for RolloutReport {
             }
             write!(f, "{side}")?;
         }
-        Ok(())
+        match &self.oha {
+            Some(said) => write!(f, "\noha beside the first, by its own account:\n{said}"),
+            None => Ok(()),
+        }
     }
 }
 

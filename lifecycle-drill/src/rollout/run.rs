@@ -1,6 +1,7 @@
 //! The whole course: fleets, load, rolls in turn, report.
 
 use std::{
+    io,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use super::{
     fleet::Fleet,
     haproxy::BalancerError,
     load::{Load, Plan, locked},
+    oha::Oha,
     report::{RolloutReport, Side},
     settings::Rollout,
 };
@@ -33,6 +35,9 @@ pub enum RolloutError {
         /// The last lines of its output.
         output: String,
     },
+    /// oha could not be run.
+    #[error("cannot run oha")]
+    Oha(#[source] io::Error),
     /// The balancer was not told of all replicas in time.
     #[error("the balancer was not told of all replicas in time")]
     NotTold,
@@ -88,6 +93,10 @@ impl Rollout {
             let account = Arc::default();
             sides.push(Running { fleet, plan, account, rolls: 0, loaded: Duration::ZERO });
         }
+        let oha = match (&self.oha, sides.first()) {
+            (Some(program), Some(side)) => Some(Oha::start(program, self, side.plan.http1)?),
+            _ => None,
+        };
         // Alone, one load through all rolls; otherwise roll by roll in turn.
         let turns = if sides.len() == 1 { 1 } else { self.rolls };
         for _ in 0..turns {
@@ -95,6 +104,10 @@ impl Rollout {
                 Box::pin(self.turn(side, epoch, self.rolls / turns, &mut tell)).await?;
             }
         }
+        let oha = match oha {
+            Some(oha) => Some(oha.finish().await?),
+            None => None,
+        };
         let mut done = Vec::with_capacity(sides.len());
         for side in sides {
             let stats = side.fleet.haproxy.stats().await?;
@@ -105,7 +118,7 @@ impl Rollout {
             done.push(Side::new(name, side.rolls, side.loaded, account, (stats, seen), replicas));
             Box::pin(side.fleet.stop()).await;
         }
-        Ok(RolloutReport::new(self.clone(), done, epoch.elapsed()))
+        Ok(RolloutReport::new(self.clone(), done, oha, epoch.elapsed()))
     }
 
     /// Some rolls of one side under load, spread over the time that its requests take.

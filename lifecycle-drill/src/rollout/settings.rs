@@ -1,6 +1,6 @@
 //! What a rollout is to be like.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::{kubelet::PreStop, subject::Subject};
 ///
 /// # Examples
 /// ```no_run
-/// use std::time::Duration;
+/// use std::{path::PathBuf, time::Duration};
 /// use lifecycle_drill::{Subject, rollout::Rollout};
 ///
 /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,6 +39,7 @@ pub struct Rollout {
     pub(super) post: Option<Post>,
     pub(super) connections: u32,
     pub(super) request_timeout: Duration,
+    pub(super) oha: Option<PathBuf>,
 }
 
 /// Whether the balancer asks the replicas for their readiness by itself.
@@ -84,6 +85,7 @@ impl Rollout {
             post: None,
             connections: 128,
             request_timeout: Duration::from_secs(10),
+            oha: None,
         }
     }
 
@@ -166,5 +168,11 @@ impl Rollout {
     /// After what time a request has failed (default 10 s).
     pub fn request_timeout(self, request_timeout: Duration) -> Self {
         Self { request_timeout, ..self }
+    }
+
+    /// Runs the load generator oha beside our load of the first command, for a second opinion:
+    /// GET over HTTP/1 at a quarter of the rate. The balancer counts its requests too.
+    pub fn oha(self, program: impl Into<PathBuf>) -> Self {
+        Self { oha: Some(program.into()), ..self }
     }
 }

@@ -103,7 +103,7 @@ fn requests(svg: &mut String, axis: Axis, slices: &[Slice]) {
 
 /// The slowest outcome of each slice, on a logarithmic scale from 1 ms to 10 s.
 fn slowest(svg: &mut String, axis: Axis, slices: &[Slice]) {
-    put(svg, format_args!("<text x=\"2\" y=\"{:.0}\">slowest</text>", TIMES_BOTTOM - TIMES));
+    put(svg, format_args!("<text x=\"2\" y=\"{:.0}\">slowest</text>", TIMES_BOTTOM - TIMES - 7.0));
     for (label, ms) in [("1 ms", 1.0), ("100 ms", 100.0), ("10 s", 10_000.0)] {
         let y = level(ms);
         put(svg, format_args!("<text x=\"2\" y=\"{:.0}\" class=\"small\">{label}</text>", y + 3.0));
