@@ -1,10 +1,14 @@
 //! Rolling updates behind a real haproxy: what `lifecycle-drill rollout` counts.
+//!
+//! `UPDATE_DOCS=1` writes the picture in the docs as well.
 
+use std::path::Path;
 use std::time::Duration;
 
 use lifecycle_drill::rollout::{Checks, Kind, Post, Rollout, RolloutReport};
 use lifecycle_drill::{ReadyWhen, Subject};
 
+use crate::status_page::browse;
 use crate::target::target;
 
 fn ms(ms: u64) -> Duration {
@@ -36,6 +40,24 @@ fn is_whole(report: &RolloutReport) {
     }
 }
 
+/// The page as a browser has it, its picture included.
+async fn is_seen(report: &RolloutReport) {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("rollout.html");
+    std::fs::write(&page, report.html()).unwrap();
+    let url = format!("file://{}", page.display());
+    let seen = browse(&["--dump-dom"], &url).await;
+    assert_eq!(seen.matches("<svg").count(), 2, "{seen}");
+    for class in ["answered", "refused", "ready", "stopping", "sends"] {
+        assert!(seen.contains(&format!("<rect class=\"{class}\"")), "{class} in {seen}");
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/rollout.png");
+        let screenshot = format!("--screenshot={}", picture.display());
+        browse(&[&screenshot, "--window-size=1050,1000", "--hide-scrollbars"], &url).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_while_all_replicas_are_replaced_and_plain_axum_fails_some() {
     let plain = Subject::new(tests::example("plain"))
@@ -50,8 +72,7 @@ async fn no_request_fails_while_all_replicas_are_replaced_and_plain_axum_fails_s
     assert_eq!((ours.failed(), ours.lost(), ours.balanced().refused), (0, 0, 0), "{report}");
     let plain = report.sides().nth(1).expect("compared");
     assert!(plain.failed() > 0, "this tool sees nothing: {report}");
-    let html = report.html();
-    assert!(html.contains("<svg") && html.contains("class=\"sends\""), "{html}");
+    is_seen(&report).await;
     let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
     assert_eq!(json["sides"][0]["failed"], 0, "{json:#}");
     assert_eq!(json["sides"][0]["outcomes"]["answered_2xx"], ours.requests());
