@@ -1,8 +1,13 @@
 //! When each request is due: one every so often, whatever becomes of those before.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
 };
 
 /// Hands out requests in the order in which they are due.
@@ -12,41 +17,41 @@ pub(super) struct Cursor {
     rate: f64,
     /// Not to be stopped before so many were given.
     least: u64,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    next: u64,
-    is_stopping: bool,
+    next: Mutex<u64>,
+    is_stopping: watch::Sender<bool>,
 }
 
 impl Cursor {
     pub(super) fn new(rate: f64, least: u64) -> Self {
-        Self { rate, least, state: Mutex::default() }
+        Self { rate, least, next: Mutex::default(), is_stopping: watch::Sender::new(false) }
     }
 
     /// The next one: its number, and when it is due after the beginning. `None`: no more.
     pub(super) fn take(&self) -> Option<(u64, Duration)> {
-        let mut state = self.locked();
-        if self.rate <= 0.0 || (state.is_stopping && state.next >= self.least) {
+        // A poisoned lock only means that a client panicked; a count is still a count.
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = *next;
+        if self.rate <= 0.0 || (*self.is_stopping.borrow() && number >= self.least) {
             return None;
         }
-        let number = state.next;
-        state.next += 1;
+        *next += 1;
         #[allow(clippy::cast_precision_loss, reason = "far below 2^52 requests")]
         let due = Duration::from_secs_f64(number as f64 / self.rate);
         Some((number, due))
     }
 
-    /// Ends once the least number has been given.
-    pub(super) fn stop(&self) {
-        self.locked().is_stopping = true;
+    /// Waits until it is due; `false` if it is not to be begun, as all is over before that.
+    pub(super) async fn wait(&self, number: u64, due: Instant) -> bool {
+        let mut is_stopping = self.is_stopping.subscribe();
+        tokio::select! {
+            () = sleep_until(due) => true,
+            _ = is_stopping.wait_for(|is| *is), if number >= self.least => false,
+        }
     }
 
-    /// A poisoned lock only means that a client panicked; a count is still a count.
-    fn locked(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ends once the least number has been given.
+    pub(super) fn stop(&self) {
+        self.is_stopping.send_replace(true);
     }
 }
 
@@ -70,6 +75,17 @@ mod tests {
         assert_eq!(cursor.take(), Some((2, Duration::from_millis(20))));
         assert_eq!(cursor.take(), None);
         assert_eq!(Cursor::new(0.0, 5).take(), None, "a protocol without a share");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_after_the_end_is_not_begun_unless_it_is_owed() {
+        let cursor = Cursor::new(1.0, 1);
+        cursor.stop();
+        let due = Instant::now() + Duration::from_secs(1);
+        assert!(cursor.wait(0, due).await);
+        assert_eq!(Instant::now(), due);
+        assert!(!cursor.wait(1, due + Duration::from_secs(1)).await);
+        assert_eq!(Instant::now(), due);
     }
 
     #[test]

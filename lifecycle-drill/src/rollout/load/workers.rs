@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     client::{Alpn, Fate, H2c, Wire, WireError},
@@ -22,7 +19,9 @@ pub(super) async fn http1(shared: Shared) {
     let mut kept: Option<Wire> = None;
     while let Some((number, due)) = shared.cursor.take() {
         let due = shared.began + due;
-        sleep_until(due).await;
+        if !shared.cursor.wait(number, due).await {
+            return;
+        }
         let sent = Instant::now();
         let ask = shared.plan.ask(number);
         let wire = match kept.take() {
@@ -54,7 +53,9 @@ async fn exchange(wire: &mut Wire, ask: &Ask) -> Result<(Kind, bool), WireError>
 pub(super) async fn http2(shared: Shared, line: Arc<Line>) {
     while let Some((number, due)) = shared.cursor.take() {
         let due = shared.began + due;
-        sleep_until(due).await;
+        if !shared.cursor.wait(number, due).await {
+            return;
+        }
         let sent = Instant::now();
         let ask = shared.plan.ask(number);
         let outcome = match connection(&shared, &line).await {
