@@ -24,6 +24,8 @@ step_install() {
     # What the tests of the feature systemd talk to: systemd-socket-activate, and PID 1.
     command -v systemd-socket-activate >/dev/null || missing+=(systemd)
     command -v nsenter >/dev/null || missing+=(util-linux)
+    # The balancer of the rolling updates.
+    command -v haproxy >/dev/null || missing+=(haproxy)
     # Private servers for the queues; redis-cli comes with Redis.
     command -v redis-server >/dev/null || missing+=(redis-server)
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)

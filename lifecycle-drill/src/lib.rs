@@ -50,11 +50,16 @@
 
 mod client;
 mod error;
+mod events;
+pub mod kubelet;
 mod ledger;
+mod namespace;
 mod output;
 mod port;
 mod process;
 mod pty;
+#[cfg(feature = "rollout")]
+pub mod rollout;
 mod routes;
 mod scenario;
 mod scenarios;
@@ -62,9 +67,11 @@ mod signal;
 mod stage;
 mod subject;
 mod verdict;
+mod watch;
 
 pub use client::{Fate, Response, Wire, WireError};
 pub use error::{SignalError, StartError};
+pub use events::{Event, What};
 pub use ledger::Ledger;
 pub use output::{Line, Stream};
 pub use process::{Ended, Exit, Process, Setting};

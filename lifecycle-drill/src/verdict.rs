@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{ledger::Ledger, output::Line, process::Exit, scenario::Scenario};
+use crate::{events::Event, ledger::Ledger, output::Line, process::Exit, scenario::Scenario};
 
 /// What one scenario found.
 ///
@@ -16,6 +16,7 @@ pub struct Verdict {
     pub(crate) evidence: Vec<Evidence>,
     pub(crate) elapsed: Duration,
     pub(crate) exit: Option<Exit>,
+    pub(crate) events: Vec<Event>,
     pub(crate) ledger: Option<Ledger>,
     pub(crate) output: Vec<Line>,
 }
@@ -70,6 +71,13 @@ impl Verdict {
     #[must_use]
     pub fn evidence(&self) -> &[Evidence] {
         &self.evidence
+    }
+
+    /// What happened, in the order of time: of the last process, or where several were started
+    /// of the first that lost a request.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
     }
 
     /// How long it took, the start of the process included.
@@ -154,6 +162,7 @@ mod tests {
             evidence: vec![at(Some(-120), "ready"), at(Some(0), "SIGTERM"), at(None, "nothing")],
             elapsed: Duration::from_millis(1234),
             exit: None,
+            events: Vec::new(),
             ledger: None,
             output: Vec::new(),
         }

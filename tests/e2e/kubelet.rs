@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use lifecycle_drill::kubelet::{Endpoints, Event, Kubelet, PreStop, Probe, Spec, Which};
 use lifecycle_drill::{Ended, Process, ReadyWhen, Setting, Subject};
-use tests::kubelet::{Endpoints, Event, Kubelet, PreStop, Probe, Spec, Which};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;

@@ -8,6 +8,7 @@ mod layer_only;
 mod probe_faults;
 mod probed;
 mod probes;
+mod rollout;
 mod status_page;
 mod stuck;
 mod systemd;

@@ -21,7 +21,7 @@ use crate::probed::{ask, hold, logs, post, raw, start_ready, terminate};
 const BROWSER_LIMIT: Duration = Duration::from_secs(60);
 
 /// What the browser prints.
-async fn browse(arguments: &[&str], url: &str) -> String {
+pub(crate) async fn browse(arguments: &[&str], url: &str) -> String {
     let profile = tempfile::tempdir().unwrap();
     let mut browser = Command::new("chromium");
     browser

@@ -3,7 +3,6 @@
 #![allow(clippy::large_futures, reason = "the harness runs a few at a time")]
 
 pub mod brokers;
-pub mod kubelet;
 pub mod torture;
 
 pub mod grpc;

@@ -21,6 +21,7 @@ use super::{
     fate::{Fate, WireError},
     frames::{Scan, Seen},
 };
+use crate::events::{Pending, Trace, Tracer};
 
 /// One HTTP/2 connection. Its task ends with it.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct H2c {
     scan: Arc<Mutex<Scan>>,
     connection: JoinHandle<Result<(), h2::Error>>,
     scheme: &'static str,
+    tracer: Option<Tracer>,
+    _trace: Option<Trace>,
     limit: Duration,
 }
 
@@ -37,6 +40,7 @@ pub(crate) struct H2c {
 pub(crate) struct Asked {
     pub(crate) id: u32,
     response: ResponseFuture,
+    pending: Option<Pending>,
 }
 
 /// A response whose head has come.
@@ -44,7 +48,10 @@ pub(crate) struct Asked {
 pub(crate) struct Answering {
     id: u32,
     status: u16,
+    #[cfg_attr(not(feature = "rollout"), allow(dead_code, reason = "only a rollout reads them"))]
+    headers: http::HeaderMap,
     body: RecvStream,
+    pending: Option<Pending>,
 }
 
 impl H2c {
@@ -58,31 +65,56 @@ impl H2c {
             .map_err(|_| WireError::new(Fate::ConnectTimedOut))?
             .map_err(|error| WireError::caused(Fate::ResetInConnect, error))?;
         let connection = tokio::spawn(connection);
-        Ok(Self { sender, scan, connection, scheme: peer.scheme(), limit })
+        let tracer = peer.tracer.clone();
+        let _trace = tracer.as_ref().map(Tracer::connection);
+        Ok(Self { sender, scan, connection, scheme: peer.scheme(), tracer, _trace, limit })
     }
 
     /// Sends a GET.
     pub(crate) async fn ask(&self, path: &str) -> Result<Asked, WireError> {
+        let request = http::Request::get(format!("{}://drill{path}", self.scheme))
+            .body(())
+            .map_err(|error| WireError::caused(Fate::NotSent, error))?;
+        self.send(request, Bytes::new()).await
+    }
+
+    /// Sends a request; an empty body is none.
+    pub(crate) async fn send(
+        &self,
+        request: http::Request<()>,
+        body: Bytes,
+    ) -> Result<Asked, WireError> {
         let not_sent = |error| WireError::caused(Fate::NotSent, error);
         let ready = timeout(self.limit, self.sender.clone().ready());
         let mut sender =
             ready.await.map_err(|_| WireError::new(Fate::TimedOut))?.map_err(not_sent)?;
-        let request = http::Request::get(format!("{}://drill{path}", self.scheme))
-            .body(())
-            .map_err(|error| WireError::caused(Fate::NotSent, error))?;
-        let (response, _) = sender.send_request(request, true).map_err(not_sent)?;
-        Ok(Asked { id: response.stream_id().as_u32(), response })
+        let pending = self.tracer.as_ref().map(|tracer| {
+            let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+            tracer.request(format!("{} {path}", request.method()))
+        });
+        let sent = sender.send_request(request, body.is_empty()).map_err(not_sent);
+        let (response, mut stream) = match sent {
+            Ok(sent) => sent,
+            Err(error) => return Err(ended(pending, error)),
+        };
+        let id = response.stream_id().as_u32();
+        if !body.is_empty() {
+            // Fails when the stream has ended meanwhile: the response says why.
+            let _ended = stream.send_data(body, true);
+        }
+        Ok(Asked { id, response, pending })
     }
 
     /// Waits for the head of the response.
     pub(crate) async fn head(&self, asked: Asked) -> Result<Answering, WireError> {
-        let Asked { id, response } = asked;
+        let Asked { id, response, pending } = asked;
         match timeout(self.limit, response).await {
-            Err(_) => Err(WireError::new(Fate::TimedOut)),
-            Ok(Err(error)) => Err(self.failed(id, error, false)),
+            Err(_) => Err(ended(pending, WireError::new(Fate::TimedOut))),
+            Ok(Err(error)) => Err(ended(pending, self.failed(id, error, false))),
             Ok(Ok(response)) => {
-                let status = response.status().as_u16();
-                Ok(Answering { id, status, body: response.into_body() })
+                let (head, body) = response.into_parts();
+                let status = head.status.as_u16();
+                Ok(Answering { id, status, headers: head.headers, body, pending })
             }
         }
     }
@@ -90,9 +122,17 @@ impl H2c {
     /// Reads one piece of the body; `None` at its proper end.
     pub(crate) async fn data(&self, answering: &mut Answering) -> Result<Option<usize>, WireError> {
         match timeout(self.limit, answering.body.data()).await {
-            Err(_) => Err(WireError::new(Fate::TimedOut)),
-            Ok(None) => Ok(None),
-            Ok(Some(Err(error))) => Err(self.failed(answering.id, error, true)),
+            Err(_) => Err(ended(answering.pending.take(), WireError::new(Fate::TimedOut))),
+            Ok(None) => {
+                if let Some(pending) = answering.pending.take() {
+                    pending.end(Fate::Answered { status: answering.status, close: false });
+                }
+                Ok(None)
+            }
+            Ok(Some(Err(error))) => {
+                let error = self.failed(answering.id, error, true);
+                Err(ended(answering.pending.take(), error))
+            }
             Ok(Some(Ok(bytes))) => {
                 // Fails only when the stream has ended meanwhile: nothing to release then.
                 let _ended = answering.body.flow_control().release_capacity(bytes.len());
@@ -121,6 +161,12 @@ impl H2c {
 
     pub(crate) fn told_to_go(&self) -> bool {
         !self.seen().goaways.is_empty()
+    }
+
+    /// Whether the connection is over.
+    #[cfg(feature = "rollout")]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.connection.is_finished()
     }
 
     /// Waits for the end of the connection; `false` when it is still open after `limit`.
@@ -152,6 +198,20 @@ impl Answering {
     pub(crate) fn status(&self) -> u16 {
         self.status
     }
+
+    /// Whether there is a header of that name.
+    #[cfg(feature = "rollout")]
+    pub(crate) fn has_header(&self, name: &str) -> bool {
+        self.headers.contains_key(name)
+    }
+}
+
+/// The error, its fate written down.
+fn ended(pending: Option<Pending>, error: WireError) -> WireError {
+    if let Some(pending) = pending {
+        pending.end(error.fate);
+    }
+    error
 }
 
 /// A stream whose incoming bytes are looked at on their way.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lifecycle_drill::Exit;
+use crate::process::Exit;
 use tokio::time::Instant;
 
 /// Which of the three probes.

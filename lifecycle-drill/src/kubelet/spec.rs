@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lifecycle_drill::Wire;
+use crate::client::Wire;
 use tokio::time::timeout;
 
 /// One probe of a container. The defaults are those of Kubernetes.

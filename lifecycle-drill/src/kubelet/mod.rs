@@ -18,14 +18,16 @@ mod endpoints;
 mod record;
 mod spec;
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use lifecycle_drill::{Process, Signal};
-use tokio::process::Command;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::{
+    process::Command,
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+    time::{Instant, interval, sleep, timeout},
+};
+
+use crate::{process::Process, signal::Signal};
 
 pub use self::endpoints::{Endpoint, Endpoints};
 pub use self::record::{Event, Record, Which};
@@ -48,7 +50,7 @@ struct State {
     probe_address: SocketAddr,
     endpoints: Endpoints,
     lag: Duration,
-    record: Arc<Mutex<Vec<(Instant, Event)>>>,
+    record: Arc<watch::Sender<Vec<(Instant, Event)>>>,
 }
 
 impl Kubelet {
@@ -61,14 +63,14 @@ impl Kubelet {
             probe_address: process.probe_address(),
             endpoints: endpoints.clone(),
             lag: spec.removal_lag,
-            record: Arc::default(),
+            record: Arc::new(watch::Sender::new(Vec::new())),
         });
         endpoints.add(state.address);
         if spec.readiness.is_none() && spec.startup.is_none() {
             state.serves(true);
         }
         let mut tasks = JoinSet::new();
-        let (started, mut wait) = tokio::sync::watch::channel(spec.startup.is_none());
+        let (started, mut wait) = watch::channel(spec.startup.is_none());
         let until_deletion = tasks.spawn({
             let (state, startup) = (Arc::clone(&state), spec.startup.clone());
             let (liveness, always_ready) = (spec.liveness.clone(), spec.readiness.is_none());
@@ -105,21 +107,23 @@ impl Kubelet {
 
     /// What has happened so far.
     pub fn record(&self) -> Record {
-        Record(locked(&self.state.record).clone())
+        Record(self.state.record.borrow().clone())
     }
 
     /// Waits until that has happened, for `limit` at most; whether it has.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is lost, call again.
     pub async fn sees(&self, event: &Event, limit: Duration) -> bool {
-        let seen = async {
-            while self.record().at(event).is_none() {
-                sleep(LOOK_EVERY).await;
-            }
-        };
-        timeout(limit, seen).await.is_ok()
+        let mut record = self.state.record.subscribe();
+        let has_it = |events: &Vec<(Instant, Event)>| events.iter().any(|(_, one)| one == event);
+        timeout(limit, record.wait_for(has_it)).await.is_ok_and(|seen| seen.is_ok())
     }
 
     /// Deletes the pod, and returns when its process is gone.
     ///
+    /// # Cancel safety
+    /// Not cancel safe: dropped before the end, it kills the process at once.
     /// # Panics
     /// When the process outlives SIGKILL.
     pub async fn delete(mut self) -> (Record, Process) {
@@ -209,21 +213,16 @@ impl State {
         tokio::spawn(async move {
             sleep(lag).await;
             if endpoints.tell(endpoint) {
-                locked(&record).push((Instant::now(), Event::Removed));
+                record.send_modify(|events| events.push((Instant::now(), Event::Removed)));
             }
         });
     }
 
     fn note(&self, event: Event) {
-        locked(&self.record).push((Instant::now(), event));
+        self.record.send_modify(|events| events.push((Instant::now(), event)));
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// What the kubelet gives to a process whose preStop hook has used up the grace period.
 const PRE_STOP_EXTRA: Duration = Duration::from_secs(2);
 const KILL_LIMIT: Duration = Duration::from_secs(5);
