@@ -1,0 +1,52 @@
+//! What keeps the tool from judging at all.
+
+use std::{fmt, io, path::PathBuf};
+
+use lifecycle_drill::StartError;
+
+/// Why nothing was judged, or the judgement could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// Neither `--` nor the file names a command.
+    #[error("no command: give it behind `--`, or as `command = [..]` in drill.toml")]
+    NoCommand,
+    /// A name that no scenario has.
+    #[error("no scenario is named `{0}`: `lifecycle-drill list` shows the names")]
+    NoScenario(String),
+    /// Every scenario was left out, or skipped for want of what it needs.
+    #[error("nothing was played: {0}")]
+    NothingPlayed(&'static str),
+    /// The configuration cannot be read.
+    #[error("cannot read {}", file.display())]
+    ReadConfig { file: PathBuf, source: io::Error },
+    /// The configuration says what we do not understand; the source names the key.
+    #[error("{}", file.display())]
+    ParseConfig { file: PathBuf, source: Box<toml::de::Error> },
+    /// The tool itself cannot run.
+    #[error("no runtime")]
+    Runtime(#[source] io::Error),
+    /// The command cannot be brought to readiness.
+    #[error("the command could not be started")]
+    Start(#[from] StartError),
+    /// A report cannot be written.
+    #[error("cannot write {}", file.display())]
+    Write { file: PathBuf, source: io::Error },
+}
+
+impl CliError {
+    /// Whether it is the command that is at fault, not the arguments.
+    pub(crate) fn is_start(&self) -> bool {
+        matches!(self, Self::Start(_))
+    }
+}
+
+/// The error with its sources, in one line.
+pub(crate) fn chain(error: &(impl std::error::Error + 'static)) -> impl fmt::Display {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

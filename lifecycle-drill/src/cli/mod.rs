@@ -1,0 +1,123 @@
+//! The command line: one file a subcommand, and what they share.
+//!
+//! `run` is meant where no subcommand is named. Exit codes: [`Ended`].
+
+mod config;
+mod error;
+mod list;
+mod options;
+mod run;
+mod values;
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use self::error::CliError;
+
+/// Drills how a command stops: starts it, plays clients, sends signals, and judges what they saw.
+///
+/// Without a subcommand: `run`. Exit code 0: all passed; 1: something failed; 2: usage;
+/// 3: the command could not be started.
+#[derive(Debug, Parser)]
+#[command(name = "lifecycle-drill", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Plays the scenarios against a command, and judges (the default)
+    Run(Box<run::Run>),
+    /// Lists the scenarios, and what each needs
+    List(list::List),
+}
+
+/// How the tool ends, as its exit code tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// All that was played passed.
+    Passed,
+    /// Something failed.
+    Failed,
+}
+
+/// Parses the arguments, runs the subcommand, and tells what went wrong on stderr.
+pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(with_default(args)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
+            // A closed stderr hides the text; the code tells the rest.
+            return error.print().map_or(ExitCode::from(USAGE), |()| ExitCode::from(code));
+        }
+    };
+    let ended = match cli.command {
+        Command::Run(run) => block_on(run.run()),
+        Command::List(list) => list.run(),
+    };
+    match ended {
+        Ok(Ended::Passed) => ExitCode::SUCCESS,
+        Ok(Ended::Failed) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("lifecycle-drill: {}", error::chain(&error));
+            ExitCode::from(if error.is_start() { 3 } else { USAGE })
+        }
+    }
+}
+
+/// Runs a subcommand that plays scenarios.
+fn block_on(play: impl Future<Output = Result<Ended, CliError>>) -> Result<Ended, CliError> {
+    tokio::runtime::Runtime::new().map_err(CliError::Runtime)?.block_on(play)
+}
+
+/// The arguments with `run` in front where no subcommand is named.
+fn with_default(mut args: Vec<OsString>) -> Vec<OsString> {
+    let named = args.get(1).and_then(|arg| arg.to_str()).is_some_and(|first| {
+        let ours = ["help", "-h", "--help", "-V", "--version"];
+        ours.contains(&first) || Cli::command().find_subcommand(first).is_some()
+    });
+    if !named {
+        args.insert(args.len().min(1), "run".into());
+    }
+    args
+}
+
+/// Prints to stdout; a reader that has gone (`| head`) is no error.
+fn print(text: &str) -> Result<(), CliError> {
+    use io::Write as _;
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::Write { file: "-".into(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+const USAGE: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_default_of(args: &[&str]) -> Vec<String> {
+        let args = with_default(args.iter().map(OsString::from).collect());
+        args.into_iter().map(|arg| arg.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn run_is_meant_where_no_subcommand_is_named() {
+        assert_eq!(with_default_of(&["x", "--", "list"]), ["x", "run", "--", "list"]);
+        assert_eq!(with_default_of(&["x", "--tls"]), ["x", "run", "--tls"]);
+        assert_eq!(with_default_of(&["x"]), ["x", "run"]);
+        assert_eq!(with_default_of(&["x", "list"]), ["x", "list"]);
+        assert_eq!(with_default_of(&["x", "--help"]), ["x", "--help"]);
+    }
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+}
