@@ -2,11 +2,13 @@
 //!
 //! `run` is meant where no subcommand is named. Exit codes: [`Ended`].
 
+mod compare;
 mod config;
 mod error;
 mod list;
 mod options;
 mod run;
+mod table;
 mod values;
 
 use std::{ffi::OsString, io, process::ExitCode};
@@ -32,6 +34,8 @@ enum Command {
     Run(Box<run::Run>),
     /// Lists the scenarios, and what each needs
     List(list::List),
+    /// Plays the same scenarios against servers of several frameworks, and writes a table
+    Compare(compare::Compare),
 }
 
 /// How the tool ends, as its exit code tells.
@@ -56,6 +60,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let ended = match cli.command {
         Command::Run(run) => block_on(run.run()),
         Command::List(list) => list.run(),
+        Command::Compare(compare) => block_on(compare.run()),
     };
     match ended {
         Ok(Ended::Passed) => ExitCode::SUCCESS,
