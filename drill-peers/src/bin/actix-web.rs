@@ -15,13 +15,19 @@ async fn main() -> std::io::Result<()> {
             .route("/livez", get().to(|| async { "ok" }))
             .route("/work", get().to(work))
             .route("/echo", post().to(|body: Bytes| async { body }))
-            .route("/big", get().to(|n: Query<Number>| async move { HttpResponse::Ok().streaming(chunks(n.bytes)) }))
+            .route(
+                "/big",
+                get().to(|n: Query<Number>| async move {
+                    HttpResponse::Ok().streaming(chunks(n.bytes))
+                }),
+            )
             .route("/events", get().to(events))
             .route("/ws", get().to(websocket))
             .route("/block", get().to(block))
             .route("/panic", get().to(|| async { if true { panic!("asked to") } else { "" } }))
     };
-    let server = HttpServer::new(app).bind_auto_h2c(address())?.shutdown_timeout(DEADLINE.as_secs());
+    let server =
+        HttpServer::new(app).bind_auto_h2c(address())?.shutdown_timeout(DEADLINE.as_secs());
     println!("ready");
     server.run().await
 }

@@ -14,25 +14,37 @@ fn launch() -> _ {
     let address = address();
     // Two seconds for what is in flight, then two for its I/O: within the drill's grace.
     let shutdown = rocket::config::Shutdown { grace: 2, mercy: 2, ..Default::default() };
-    let config = Config { address: address.ip(), port: address.port(), shutdown, ..Config::default() };
+    let config =
+        Config { address: address.ip(), port: address.port(), shutdown, ..Config::default() };
     rocket::custom(config)
         .mount("/", routes![readyz, livez, work, echo, big, events, ws, block, pool, panic])
 }
 
 #[get("/readyz")]
-fn readyz() -> &'static str { "ok" }
+fn readyz() -> &'static str {
+    "ok"
+}
 
 #[get("/livez")]
-fn livez() -> &'static str { "ok" }
+fn livez() -> &'static str {
+    "ok"
+}
 
 #[get("/work?<ms>")]
-async fn work(ms: u64) -> &'static str { time::sleep(Duration::from_millis(ms)).await; "worked\n" }
+async fn work(ms: u64) -> &'static str {
+    time::sleep(Duration::from_millis(ms)).await;
+    "worked\n"
+}
 
 #[post("/echo", data = "<body>")]
-async fn echo(body: Data<'_>) -> std::io::Result<Vec<u8>> { Ok(body.open(64.mebibytes()).into_bytes().await?.into_inner()) }
+async fn echo(body: Data<'_>) -> std::io::Result<Vec<u8>> {
+    Ok(body.open(64.mebibytes()).into_bytes().await?.into_inner())
+}
 
 #[get("/big?<bytes>")]
-fn big(bytes: u64) -> ByteStream![Vec<u8>] { ByteStream(chunks(bytes).map(|chunk| chunk.unwrap_or_default().to_vec())) }
+fn big(bytes: u64) -> ByteStream![Vec<u8>] {
+    ByteStream(chunks(bytes).map(|chunk| chunk.unwrap_or_default().to_vec()))
+}
 
 #[get("/events")]
 fn events(mut end: Shutdown) -> EventStream![] {
@@ -45,13 +57,23 @@ fn events(mut end: Shutdown) -> EventStream![] {
 }
 
 #[get("/ws")]
-fn ws(ws: rocket_ws::WebSocket) -> rocket_ws::Stream!['static] { ws.stream(|messages| messages) }
+fn ws(ws: rocket_ws::WebSocket) -> rocket_ws::Stream!['static] {
+    ws.stream(|messages| messages)
+}
 
 #[get("/block?<ms>")]
-async fn block(ms: u64) -> &'static str { std::thread::sleep(Duration::from_millis(ms)); "blocked\n" }
+async fn block(ms: u64) -> &'static str {
+    std::thread::sleep(Duration::from_millis(ms));
+    "blocked\n"
+}
 
 #[get("/pool?<ms>")]
-async fn pool(ms: u64) -> &'static str { drop(spawn_blocking(move || std::thread::sleep(Duration::from_millis(ms))).await); "blocked\n" }
+async fn pool(ms: u64) -> &'static str {
+    drop(spawn_blocking(move || std::thread::sleep(Duration::from_millis(ms))).await);
+    "blocked\n"
+}
 
 #[get("/panic")]
-fn panic() -> &'static str { panic!("asked to") }
+fn panic() -> &'static str {
+    panic!("asked to")
+}

@@ -112,9 +112,10 @@ impl Compare {
             servers.push(Server { name: OURS, version, subject: self.ours(&program) });
         }
         let peers: Vec<_> = PEERS.iter().filter(|peer| named(peer.name)).collect();
-        if !peers.is_empty() {
-            build(&self.peers, &[]).await?;
+        if peers.is_empty() {
+            return Ok(servers);
         }
+        build(&self.peers, &[]).await?;
         let lock = self.peers.join("Cargo.lock");
         let lock = fs::read_to_string(&lock)
             .map_err(|source| CliError::ReadConfig { file: lock, source })?;

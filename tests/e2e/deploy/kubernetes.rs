@@ -97,6 +97,17 @@ async fn the_commands_of_the_manifests_are_a_shop_on_postgres() {
     for manifest in &manifests {
         let pod = manifest.pod();
         let process = started(&pod, &url).await;
+        // The process reads the same numbers out of these variables as the tests above.
+        let budget = pod.budget().await.unwrap();
+        for (field, time) in [
+            ("grace_ms", budget.grace),
+            ("lame_duck_ms", budget.lame_duck_ends),
+            ("drain_until_ms", budget.drain_ends),
+            ("exit_by_ms", budget.exit_by),
+        ] {
+            let read = format!("\"{field}\":{},", time.as_millis());
+            assert!(process.tail().contains(&read), "{read} in {}", process.tail());
+        }
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             passes(&process, pod.probe(probe)).await;
         }
