@@ -98,6 +98,10 @@ impl<'a> Pod<'a> {
             builder = builder.lame_duck_period(period);
         }
         let life = builder.build_local()?;
+        // Without a listener there is no lame duck.
+        if self.port("http").is_some() {
+            life.handle().listening();
+        }
         life.handle().shutdown("to see its budget");
         Ok(life.run().await.expect("nothing runs that could fail").budget())
     }

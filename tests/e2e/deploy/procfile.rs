@@ -1,4 +1,5 @@
-//! The Procfile's lines, started by a shell as its runners do, and stopped by SIGTERM.
+//! The Procfile's lines, started by a shell that becomes the command, and stopped by SIGTERM. A
+//! runner that keeps its shell must signal all processes, as Heroku does.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +18,8 @@ async fn started(command: &str, folder: &Path) -> Process {
     let orders = tests::example("orders");
     let programs = orders.parent().expect("a folder").display();
     let subject = Subject::new("/bin/sh")
-        .args(["-c", command])
+        .args(["-c", "exec \"$@\"", "sh"])
+        .args(command.split_whitespace())
         .env("PATH", format!("{programs}:/usr/bin:/bin"))
         .env("QUEUE_URL", format!("sqlite:{}/orders.db?queue=orders", folder.display()))
         .env("LIFECYCLE_GRACE_PERIOD", "6s")

@@ -84,7 +84,7 @@ fn a_restart_refuses_no_connection_and_loses_no_request() {
     });
     assert!(in_flight.join().unwrap().starts_with("HTTP/1.1 200"), "{}", systemd.log());
     let log = systemd.log();
-    assert!(log.contains("of 60s grace, exit code 0"), "{log}");
+    assert!(log.contains("of 1m grace, exit code 0"), "{log}");
     assert!(systemd.control(&["stop", "orders.socket", "orders.service"]).status.success());
     assert_eq!(systemd.show("Result"), "success");
 }
@@ -98,7 +98,7 @@ fn status(addr: SocketAddr, path: &str) -> String {
 }
 
 /// A log that can be read from outside, and an address of its own for the probes.
-const OURS: &str = "[Service]\nStandardOutput=file:{log}\nStandardError=inherit\n\
+const OURS: &str = "[Service]\nStandardOutput=append:{log}\nStandardError=inherit\n\
                     Environment=LIFECYCLE_PROBE_ADDR=127.0.0.1:0 TOKIO_WORKER_THREADS=1\n";
 /// What units depend on by default, and this systemd has not.
 const TARGETS: [&str; 5] =
