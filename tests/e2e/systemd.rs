@@ -44,7 +44,8 @@ impl Systemd {
         let target = "[Unit]\nDefaultDependencies=no\n";
         fs::write(folder.path().join("nothing.target"), target).unwrap();
         assert!(Path::new(SYSTEMD).exists(), "{SYSTEMD} is missing: apt-get install systemd");
-        let cgroup = cgroups().join(format!("lifecycle-{}", std::process::id()));
+        let own = folder.path().file_name().unwrap().to_string_lossy().into_owned();
+        let cgroup = cgroups().join(format!("lifecycle-{own}"));
         fs::create_dir(&cgroup).expect("needs root: systemd wants namespaces and a cgroup");
         let mut unshare = Command::new("/bin/sh")
             .args(["-c", BOOT, "sh"])

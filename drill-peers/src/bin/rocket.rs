@@ -12,8 +12,8 @@ use rocket::{Config, Shutdown, get, launch, post, routes};
 #[launch]
 fn launch() -> _ {
     let address = address();
-    // Two seconds for what is in flight, then two for its I/O: within the drill's grace.
-    let shutdown = rocket::config::Shutdown { grace: 2, mercy: 2, ..Default::default() };
+    // Three seconds for what is in flight, one for its I/O, and one of Rocket's own.
+    let shutdown = rocket::config::Shutdown { grace: 3, mercy: 1, ..Default::default() };
     let config =
         Config { address: address.ip(), port: address.port(), shutdown, ..Config::default() };
     rocket::custom(config)

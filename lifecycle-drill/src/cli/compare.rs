@@ -66,6 +66,8 @@ struct Peer {
     name: &'static str,
     /// The routes that it lacks, of all.
     lacks: &'static [&'static str],
+    /// The code with which it ends when it has cut work.
+    cut: i32,
 }
 
 impl Compare {
@@ -142,7 +144,8 @@ impl Compare {
             .routes(Routes::conventional())
     }
 
-    /// As its documentation has it: no lame duck, no code of its own for work that was cut.
+    /// As its documentation has it: no lame duck, and no bound of its own for idle connections,
+    /// which may hold it as long as it is gone in time.
     fn peer(&self, peer: &Peer, program: &Path) -> Subject {
         let has = |route: &str| !peer.lacks.contains(&route);
         let mut routes = Routes::new()
@@ -161,7 +164,8 @@ impl Compare {
         self.common(program)
             .lame_duck(Duration::ZERO)
             .blocker_report(BlockerReport::Unnamed)
-            .exit_codes(ExitCodes::new().cut(0))
+            .exit_codes(ExitCodes::new().cut(peer.cut))
+            .idle_drain_timeout(IDLE_OF_PEERS)
             .routes(routes)
     }
 
@@ -264,15 +268,18 @@ fn write(file: &Path, table: &Table) -> Result<(), CliError> {
 
 const OURS: &str = "lifecycle";
 const PEERS: [Peer; 5] = [
-    Peer { name: "axum", lacks: &[] },
-    Peer { name: "axum-server", lacks: &[] },
-    Peer { name: "actix-web", lacks: &["pool"] },
-    Peer { name: "rocket", lacks: &[] },
+    Peer { name: "axum", lacks: &[], cut: 0 },
+    Peer { name: "axum-server", lacks: &[], cut: 0 },
+    Peer { name: "actix-web", lacks: &["pool"], cut: 0 },
+    // It panics then.
+    Peer { name: "rocket", lacks: &[], cut: 101 },
     // Its server knows no upgrades.
-    Peer { name: "tonic", lacks: &["ws"] },
+    Peer { name: "tonic", lacks: &["ws"], cut: 0 },
 ];
 const GRACE: Duration = Duration::from_secs(6);
 const LAME_DUCK: Duration = Duration::from_secs(1);
+/// With the slack of 0.7 s just within the grace.
+const IDLE_OF_PEERS: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -139,9 +139,12 @@ const BEGIN: &str = "<!-- lifecycle-drill compare: begin -->";
 const END: &str = "<!-- lifecycle-drill compare: end -->";
 const ABOUT: &str = "Written by `lifecycle-drill compare`. Each server has the same routes and is \
     stopped as its documentation says; those that know a deadline are given 4 s of a grace of \
-    6 s. `lifecycle` is the example `target`, with a lame duck of 1 s. The others have none: what \
-    a server does in a lame duck is not asked of them, and what its absence costs is counted \
-    under load. To end cut work with exit code 0 is no failure of theirs.";
+    6 s. `lifecycle` is the example `target`, with a lame duck of 1 s.\n\n\
+    More is asked of `lifecycle` than of the others. They have no lame duck: what a server does \
+    in one is not asked of them, and what its absence costs is counted under load. Idle and slow \
+    clients may hold them for 5 s, and `lifecycle` for 1 s. They need not say by their exit code \
+    that work was cut, nor name it. Of their signals only SIGTERM and SIGINT were set up, as \
+    their documentation has it; SIGHUP and a second signal are what they make of it.";
 
 #[cfg(test)]
 mod tests {

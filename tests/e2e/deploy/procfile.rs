@@ -28,7 +28,7 @@ async fn started(command: &str, folder: &Path) -> Process {
         .host_env("HOST")
         .probe_addr_env("LIFECYCLE_PROBE_ADDR")
         .ready_when(ReadyWhen::Line("ready".into()));
-    Process::start(&subject, Setting::Plain).await.expect(command)
+    Box::pin(Process::start(&subject, Setting::Plain)).await.expect(command)
 }
 
 #[tokio::test]
