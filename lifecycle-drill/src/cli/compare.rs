@@ -164,7 +164,7 @@ impl Compare {
         self.common(program)
             .lame_duck(Duration::ZERO)
             .blocker_report(BlockerReport::Unnamed)
-            .exit_codes(ExitCodes::new().cut(peer.cut))
+            .exit_codes(ExitCodes::new().cut(peer.cut).cut_untold())
             .idle_drain_timeout(IDLE_OF_PEERS)
             .routes(routes)
     }
@@ -217,7 +217,7 @@ impl Compare {
         let rust = rust.unwrap_or_default();
         let words: Vec<_> = rust.split_whitespace().take(2).collect();
         let ours = match &self.ours {
-            Some(program) => format!(", ours from {}", program.display()),
+            Some(program) => format!(" but for `lifecycle` ({})", program.display()),
             None => String::new(),
         };
         format!(
@@ -271,7 +271,7 @@ const PEERS: [Peer; 5] = [
     Peer { name: "axum", lacks: &[], cut: 0 },
     Peer { name: "axum-server", lacks: &[], cut: 0 },
     Peer { name: "actix-web", lacks: &["pool"], cut: 0 },
-    // It panics then.
+    // It panics then, or ends with 0 if closing the connections was enough.
     Peer { name: "rocket", lacks: &[], cut: 101 },
     // Its server knows no upgrades.
     Peer { name: "tonic", lacks: &["ws"], cut: 0 },
