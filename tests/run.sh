@@ -52,6 +52,12 @@ step_install() {
         python3 -m venv "$TOOLS/moto"
         "$TOOLS/moto/bin/pip" install -q --disable-pip-version-check 'moto[server]==5.2.5'
     fi
+    if ! [ -x "$TOOLS/kubernetes/bin/kubernetes-validate" ]; then
+        python3 -m venv "$TOOLS/kubernetes"
+        # Kubernetes' schemas, for the manifests in `deploy/`.
+        "$TOOLS/kubernetes/bin/pip" install -q --disable-pip-version-check \
+            kubernetes-validate==1.37.0
+    fi
 }
 
 step_fmt() {

@@ -15,6 +15,7 @@ use std::env;
 use std::error::Error;
 use std::io::{self, IsTerminal, stderr, stdout};
 
+use lifecycle::Inherited;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
@@ -48,7 +49,7 @@ where
     }
 }
 
-/// Listens on `HOST` and `PORT` (0.0.0.0:8080).
+/// Listens on `HOST` and `PORT` (0.0.0.0:8080), or on the socket named `http` that was inherited.
 ///
 /// # Errors
 /// When the address is none, or cannot be bound; the message names it.
@@ -56,6 +57,11 @@ where
 /// # Cancel safety
 /// Cancel safe: dropped, nothing is bound.
 pub async fn listen() -> Result<TcpListener, Box<dyn Error>> {
+    if let Some(socket) = Inherited::from_env()?.named("http") {
+        let listener = TcpListener::from_std(socket.tcp()?)?;
+        tracing::info!(addr = %listener.local_addr()?, "listening, on an inherited socket");
+        return Ok(listener);
+    }
     let host = env::var("HOST").unwrap_or_else(|_| "0.0.0.0".to_owned());
     let port = env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
     let port: u16 = port.parse().map_err(|_| format!("PORT={port:?} is not a port"))?;

@@ -254,7 +254,7 @@ impl Stage {
         let (lame_duck, grace) = (self.subject.lame_duck, self.subject.grace);
         let from = lame_duck + grace.saturating_sub(lame_duck) / 2;
         let window = Window { base: self.cause(), from, by: grace };
-        self.exits(&[self.subject.exits.cut], window).await
+        self.exits(&self.subject.exits.of_cut(), window).await
     }
 
     /// When everything silent must have been closed: C and the idle timeout.

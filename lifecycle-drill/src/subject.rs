@@ -114,6 +114,8 @@ pub struct ExitCodes {
     pub(crate) clean: i32,
     pub(crate) cut: i32,
     pub(crate) forced_base: i32,
+    /// Whether the clean code will do for a stop that cut work.
+    pub(crate) cut_untold: bool,
 }
 
 impl Subject {
@@ -353,7 +355,7 @@ impl Subject {
 impl ExitCodes {
     /// 0 when all was drained, 3 when the deadline cut work, 128 + n when forced by signal n.
     pub fn new() -> Self {
-        Self { clean: 0, cut: 3, forced_base: 128 }
+        Self { clean: 0, cut: 3, forced_base: 128, cut_untold: false }
     }
 
     /// The code of a stop that lost nothing (default 0).
@@ -368,10 +370,22 @@ impl ExitCodes {
         self
     }
 
+    /// The clean code will do as well for a stop whose deadline cut work: the process need not
+    /// tell the two apart.
+    pub fn cut_untold(mut self) -> Self {
+        self.cut_untold = true;
+        self
+    }
+
     /// What is added to the number of a further signal that forced the stop (default 128).
     pub fn forced_base(mut self, base: i32) -> Self {
         self.forced_base = base;
         self
+    }
+
+    /// Those of a stop whose deadline cut work.
+    pub(crate) fn of_cut(&self) -> Vec<i32> {
+        if self.cut_untold { vec![self.cut, self.clean] } else { vec![self.cut] }
     }
 
     pub(crate) fn forced(&self, signal: Signal) -> i32 {
@@ -411,5 +425,11 @@ mod tests {
     fn forced_codes_count_from_the_base() {
         assert_eq!(ExitCodes::new().forced(Signal::Term), 143);
         assert_eq!(ExitCodes::new().forced_base(0).forced(Signal::Int), 2);
+    }
+
+    #[test]
+    fn a_cut_has_a_code_of_its_own_unless_it_need_not() {
+        assert_eq!(ExitCodes::new().of_cut(), [3]);
+        assert_eq!(ExitCodes::new().cut(101).cut_untold().of_cut(), [101, 0]);
     }
 }

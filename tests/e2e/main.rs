@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![allow(clippy::print_stdout, reason = "some tests print what they measured")]
 
+mod compare;
+mod deploy;
 mod idle;
 mod kubelet;
 mod layer_only;

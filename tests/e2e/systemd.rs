@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::target::configured;
 
 /// A systemd that runs one service; everything of it is gone when it is dropped.
-struct Systemd {
+pub(crate) struct Systemd {
     unshare: Child,
     /// Its process as we see it; in there it is 1.
     pid: u32,
@@ -26,20 +26,31 @@ struct Systemd {
 }
 
 impl Systemd {
-    /// Boots one that has that unit, `orders.service`, with `{log}` for where its output goes.
+    /// Boots one that has that unit, `orders.service`.
     fn boot(unit: &str) -> Self {
+        Self::boot_with(&[("orders.service", unit)])
+    }
+
+    /// Boots one that has those units, with `{log}` in them for where output goes. The service
+    /// finds `orders` in `/usr/local/bin`, and an empty `/var/lib`.
+    pub(crate) fn boot_with(units: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let log = folder.path().join("log");
-        let unit = unit.replace("{log}", log.to_str().unwrap());
-        fs::write(folder.path().join("orders.service"), unit).unwrap();
+        for (name, unit) in units {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, unit.replace("{log}", log.to_str().unwrap())).unwrap();
+        }
         let target = "[Unit]\nDefaultDependencies=no\n";
         fs::write(folder.path().join("nothing.target"), target).unwrap();
         assert!(Path::new(SYSTEMD).exists(), "{SYSTEMD} is missing: apt-get install systemd");
-        let cgroup = cgroups().join(format!("lifecycle-{}", std::process::id()));
+        let own = folder.path().file_name().unwrap().to_string_lossy().into_owned();
+        let cgroup = cgroups().join(format!("lifecycle-{own}"));
         fs::create_dir(&cgroup).expect("needs root: systemd wants namespaces and a cgroup");
         let mut unshare = Command::new("/bin/sh")
             .args(["-c", BOOT, "sh"])
             .arg(&cgroup)
+            .arg(tests::example("orders"))
             .env("SYSTEMD_UNIT_PATH", folder.path())
             .env("SYSTEMD_PROC_CMDLINE", "systemd.unified_cgroup_hierarchy=1")
             .stdin(Stdio::null())
@@ -57,20 +68,25 @@ impl Systemd {
         systemd
     }
 
-    fn control(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn control(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.pid.to_string(), "-p", "-m", "-C", "systemctl"]);
         command.args(arguments).output().unwrap()
     }
 
-    fn show(&self, property: &str) -> String {
+    pub(crate) fn show(&self, property: &str) -> String {
         let shown = self.control(&["show", "orders", "--value", "--property", property]);
         String::from_utf8(shown.stdout).unwrap().trim().to_owned()
     }
 
+    /// What the service has printed.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// Where the service listens, as its log says.
     fn address(&self) -> SocketAddr {
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
+        let log = self.log();
         let addr = log.split("\"addr\":\"").nth(1).and_then(|rest| rest.split('"').next());
         addr.expect(&log).parse().unwrap()
     }
@@ -104,7 +120,7 @@ fn cgroups() -> PathBuf {
     mounts.lines().find_map(of).expect("a cgroup2 file system is mounted")
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + LIMIT;
     loop {
         if let Some(found) = look() {
@@ -126,7 +142,7 @@ fn unit(lines: &str) -> String {
     )
 }
 
-fn ask(addr: SocketAddr, request: &str) -> TcpStream {
+pub(crate) fn ask(addr: SocketAddr, request: &str) -> TcpStream {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -188,11 +204,13 @@ async fn a_notify_socket_that_is_not_there_is_one_warning() {
     assert_eq!(log.matches("\"message\":\"systemd.unreachable\"").count(), 1, "{log}");
 }
 
-/// Its first argument is the cgroup that it is to live in.
+/// Its first argument is the cgroup that it is to live in, its second the program to install.
 const BOOT: &str = "echo $$ > \"$1/cgroup.procs\" && exec unshare --pid --fork --kill-child \
     --mount --uts --ipc --cgroup --mount-proc sh -c '\
+    mount -t tmpfs tmpfs /usr/local/bin && cp \"$1\" /usr/local/bin/orders && \
+    mount -t tmpfs tmpfs /var/lib && \
     mount -t tmpfs tmpfs /run && mkdir -p /run/systemd && \
     mount -t tmpfs tmpfs /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && \
-    exec /lib/systemd/systemd --system --unit=nothing.target'";
+    exec /lib/systemd/systemd --system --unit=nothing.target' sh \"$2\"";
 const SYSTEMD: &str = "/lib/systemd/systemd";
 const LIMIT: Duration = Duration::from_secs(15);

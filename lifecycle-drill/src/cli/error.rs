@@ -16,6 +16,12 @@ pub(crate) enum CliError {
     /// Neither `--` nor the file names a command.
     #[error("no command: give it behind `--`, or as `command = [..]` in drill.toml")]
     NoCommand,
+    /// The servers to compare cannot be built.
+    #[error("cannot build {}", folder.display())]
+    Build { folder: PathBuf, source: io::Error },
+    /// A name that no server has.
+    #[error("no server is named `{0}`: `lifecycle`, or a program of the peers")]
+    NoServer(String),
     /// A name that no scenario has.
     #[error("no scenario is named `{0}`: `lifecycle-drill list` shows the names")]
     NoScenario(String),

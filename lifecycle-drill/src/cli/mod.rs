@@ -2,6 +2,7 @@
 //!
 //! `run` is meant where no subcommand is named. Exit codes: [`Ended`].
 
+mod compare;
 mod config;
 mod error;
 mod escape;
@@ -14,6 +15,7 @@ mod options;
 mod report;
 mod rollout;
 mod run;
+mod table;
 mod timeline;
 mod values;
 
@@ -43,6 +45,8 @@ enum Command {
     List(list::List),
     /// Replaces replicas of a command behind haproxy under load, and counts what failed
     Rollout(Box<rollout::Roll>),
+    /// Plays the same scenarios against servers of several frameworks, and writes a table
+    Compare(compare::Compare),
 }
 
 /// How the tool ends, as its exit code tells.
@@ -68,6 +72,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Command::Run(run) => block_on(run.run()),
         Command::List(list) => list.run(),
         Command::Rollout(roll) => block_on(roll.run()),
+        Command::Compare(compare) => block_on(compare.run()),
     };
     match ended {
         Ok(Ended::Passed) => ExitCode::SUCCESS,
