@@ -117,6 +117,8 @@ impl<'a> Picture<'a> {
             Some(signal) => first.min(signal.as_secs_f64() - BEFORE).max(0.0),
             None => 0.0,
         };
+        // One that failed early shows some of what it expected, too.
+        let last = last.max(signal.unwrap_or_default().as_secs_f64() + BEHIND);
         let until = last.max(from + NARROWEST) + (last - from).max(NARROWEST) * AFTER;
         Self { events, expected, signal, from, until, lanes: lanes(events) }
     }
@@ -392,8 +394,9 @@ const CLIENTS_TOP: f64 = TOP + 4.0 + 3.0 * ROW + 6.0;
 const AXIS: f64 = 20.0;
 const TEXT_ROOM: f64 = 170.0;
 const LABEL_ROOM: f64 = 52.0;
-/// Seconds that are shown before the signal at least, and the narrowest picture.
-const BEFORE: f64 = 0.2;
+/// Seconds that are shown before the signal and behind it at least; the narrowest picture.
+const BEFORE: f64 = 0.1;
+const BEHIND: f64 = 0.2;
 const NARROWEST: f64 = 0.2;
 /// The share of the picture that is left free behind the end.
 const AFTER: f64 = 0.04;
