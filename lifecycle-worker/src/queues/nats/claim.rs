@@ -1,6 +1,6 @@
 //! Claiming: short pulls, each read to its end.
 //!
-//! A first pull takes what is there and does not wait. If that is nothing, pulls for one job wait
+//! A first pull takes what is there and hardly waits. If that is nothing, pulls for one job wait
 //! at the server, 200 ms each: to drop a pull, or to unsubscribe from it, would strand what is on
 //! its way until the lease ends (the client forgets a subscription before the server has
 //! answered), and the server knows no other way to end one. So an interrupt ends the claim when
@@ -9,6 +9,8 @@
 //! # Invariants
 //! 1. A pull is read until the server says that it is over.
 //! 2. A lease is counted from before its pull was sent.
+//! 3. Every pull expires. One that does not wait is kept by the server nonetheless when what was
+//!    there goes to another at that moment: without an end it would never be answered.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -92,10 +94,11 @@ impl NatsQueue {
         let inbox = Subject::from(client.new_inbox());
         let mut answers = client.subscribe(inbox.clone()).await.map_err(QueueError::unavailable)?;
         let (batch, no_wait) = (max.min(PULL_JOBS_MOST), wait.is_none());
-        let request = BatchConfig { batch, expires: wait, no_wait, ..BatchConfig::default() };
+        let waits = wait.unwrap_or(PULL_BRIEF);
+        let request = BatchConfig { batch, expires: Some(waits), no_wait, ..BatchConfig::default() };
         let lease_ends = Instant::now() + self.lease;
         consumer.request_batch(request, inbox).await.map_err(QueueError::unavailable)?;
-        let until = Instant::now() + wait.unwrap_or_default() + self.call_bound;
+        let until = Instant::now() + waits + self.call_bound;
         let mut jobs = Vec::new();
         while jobs.len() < batch {
             let left = until.saturating_duration_since(Instant::now());
@@ -151,6 +154,8 @@ fn delivery(reply: &str) -> Option<(u64, u64)> {
 /// How long a pull waits at the server: an interrupt waits for its end.
 pub(super) const PULL: Duration = Duration::from_millis(200);
 const PULL_LEAST: Duration = Duration::from_millis(5);
+/// Of a pull that takes what is there: how long it stays if that goes to others.
+const PULL_BRIEF: Duration = Duration::from_millis(10);
 /// Of one pull; a claim of more has more claims to follow.
 const PULL_JOBS_MOST: usize = 1000;
 /// A day: longer waits are this long.
