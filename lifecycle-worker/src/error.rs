@@ -74,15 +74,19 @@ impl fmt::Debug for QueueError {
     }
 }
 
-/// The error with its sources, on one line.
+/// The error with its sources, on one line; what an error has said of its source is not said
+/// again.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     // Bound: a chain of errors is short, and one that is a circle is cut.
     for _ in 0..SOURCES_MOST {
         let Some(error) = source else { break };
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         source = error.source();
     }
     text
@@ -179,6 +183,8 @@ mod tests {
         assert_eq!(error.to_string(), "the broker cannot be reached");
         assert_eq!(chain(&error), "the broker cannot be reached: connection refused");
         assert_eq!(format!("{error:?}"), chain(&error), "what main prints");
+        let error = JobError::dead("io: refused").because("refused");
+        assert_eq!(chain(&error), "io: refused", "once");
         let error = JobError::dead("no such order").because("row 7 is missing");
         assert_eq!(chain(&error), "no such order: row 7 is missing");
     }

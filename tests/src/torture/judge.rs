@@ -20,13 +20,14 @@
 //!    process: an execution then lasts until the kill.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::time::Duration;
 
 use lifecycle_worker::{Attempt, Capabilities, Place};
 
+use super::execution::{Execution, claims, count, nanos, overlaps};
 use super::ledger::{Event, What};
 use super::said::Said;
+use super::verdict::Verdict;
 
 /// One worker process, from its start to its end.
 #[derive(Clone, Debug)]
@@ -65,70 +66,6 @@ pub(super) struct Run {
     pub(super) left: Vec<String>,
     pub(super) grace: Duration,
     pub(super) can: Capabilities,
-}
-
-/// A promise, and what was measured.
-#[derive(Clone, Debug)]
-struct Row {
-    promise: String,
-    measured: String,
-    /// `None`: only to be known.
-    is_kept: Option<bool>,
-}
-
-/// A table of promises.
-#[derive(Clone, Debug, Default)]
-#[must_use = "it says what is broken"]
-pub struct Verdict {
-    rows: Vec<Row>,
-    details: Vec<String>,
-}
-
-impl Verdict {
-    /// Whether every promise is kept.
-    #[must_use]
-    pub fn is_kept(&self) -> bool {
-        self.rows.iter().all(|row| row.is_kept != Some(false))
-    }
-
-    pub(super) fn add(&mut self, promise: &str, measured: impl fmt::Display, is_kept: bool) {
-        let (promise, measured) = (promise.to_owned(), measured.to_string());
-        self.rows.push(Row { promise, measured, is_kept: Some(is_kept) });
-    }
-
-    fn tell(&mut self, what: &str, measured: impl fmt::Display) {
-        let (promise, measured) = (what.to_owned(), measured.to_string());
-        self.rows.push(Row { promise, measured, is_kept: None });
-    }
-
-    /// None may be; the first few are shown.
-    fn none(&mut self, promise: &str, found: Vec<String>) {
-        self.add(promise, found.len(), found.is_empty());
-        self.details.extend(found.into_iter().take(SHOWN).map(|one| format!("{promise}: {one}")));
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n| promise | measured | |\n|---|---|---|")?;
-        for Row { promise, measured, is_kept } in &self.rows {
-            let kept = is_kept.map_or("", |is_kept| if is_kept { "kept" } else { "**BROKEN**" });
-            writeln!(f, "| {promise} | {measured} | {kept} |")?;
-        }
-        self.details.iter().try_for_each(|line| writeln!(f, "\n{line}"))
-    }
-}
-
-/// One execution of a job.
-#[derive(Clone, Copy, Debug)]
-struct Execution {
-    life: usize,
-    attempt: u32,
-    returns: u32,
-    began: u64,
-    ended: u64,
-    has_ended: bool,
-    is_settled: bool,
 }
 
 impl Run {
@@ -420,44 +357,10 @@ impl Life {
     }
 }
 
-/// How often it was claimed: begun, or returned before.
-fn claims(all: &[Execution], settled: Option<&Vec<&str>>) -> usize {
-    let begun_and_settled = all.iter().filter(|one| one.is_settled).count();
-    all.len() + settled.map_or(0, |settled| settled.len() - begun_and_settled)
-}
-
-fn count(settled: &[&str], outcome: &str) -> usize {
-    settled.iter().filter(|it| **it == outcome).count()
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The jobs, and how.
-fn overlaps<'a>(executions: &BTreeMap<&'a str, Vec<Execution>>) -> Vec<(&'a str, String)> {
-    let mut found = Vec::new();
-    for (id, all) in executions {
-        let mut before: Option<&Execution> = None;
-        for one in all {
-            if let Some(before) = before.filter(|before| before.ended > one.began) {
-                let by = Duration::from_nanos(before.ended - one.began);
-                let text = format!("{id}: process {} and {} by {by:?}", before.life, one.life);
-                found.push((*id, text));
-            }
-            if before.is_none_or(|before| before.ended < one.ended) {
-                before = Some(one);
-            }
-        }
-    }
-    found
-}
-
 /// How often the slowest queue looks for leases that have ended.
 const SWEEP: Duration = Duration::from_secs(1);
 /// What a free slot and a busy machine may add.
 const SLACK: Duration = Duration::from_secs(1);
-const SHOWN: usize = 5;
 
 #[cfg(test)]
 mod tests {

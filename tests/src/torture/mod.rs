@@ -5,6 +5,7 @@
 //! when everybody is gone. It believes the queue only where it agrees with the ledgers.
 
 mod broker;
+mod execution;
 mod fleet;
 mod gauge;
 mod judge;
@@ -15,16 +16,17 @@ mod probe;
 mod rounds;
 mod said;
 mod select;
+mod verdict;
 mod work;
 mod worker;
 
 pub use broker::{Broker, BrokerKind};
 pub use fleet::{Exit, WorkerProcess};
-pub use judge::Verdict;
 pub use ledger::{Event, What, now_ns};
 pub use options::{KillBy, OptionError, Options};
 pub use orders::{ClaimBy, Orders};
 pub use rounds::torture;
 pub use said::Said;
+pub use verdict::Verdict;
 pub use work::sum;
 pub use worker::work;

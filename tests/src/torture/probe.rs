@@ -8,8 +8,8 @@ use lifecycle_worker::{Attempt, Claimed, Push, Queue};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::judge::Verdict;
 use super::ledger::{Event, What, now_ns};
+use super::verdict::Verdict;
 use super::{Orders, WorkerProcess};
 
 /// One worker alone, with jobs that outlast its grace: told to stop, it returns them, and they

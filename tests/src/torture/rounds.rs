@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::gauge::Gauge;
-use super::judge::{Counts, End, Life, Run, Verdict};
+use super::judge::{Counts, End, Life, Run};
+use super::verdict::Verdict;
 use super::{Broker, ClaimBy, Exit, KillBy, Options, Orders, WorkerProcess, probe};
 
 /// Tortures workers as the options have it, and judges them.

@@ -1,14 +1,17 @@
 //! Claiming: short pulls, each read to its end.
 //!
-//! A first pull takes what is there and does not wait. If that is nothing, pulls for one job wait
+//! A first pull takes what is there and hardly waits. If that is nothing, pulls for one job wait
 //! at the server, 200 ms each: to drop a pull, or to unsubscribe from it, would strand what is on
 //! its way until the lease ends (the client forgets a subscription before the server has
 //! answered), and the server knows no other way to end one. So an interrupt ends the claim when
 //! the pull under way has ended.
 //!
 //! # Invariants
-//! 1. A pull is read until the server says that it is over.
+//! 1. A pull is read until the server says that it is over, or, when it has forgotten the pull
+//!    (some versions do, now and then), until it has answered something else after the pull's end.
 //! 2. A lease is counted from before its pull was sent.
+//! 3. Every pull expires. One that does not wait is kept by the server nonetheless when what was
+//!    there goes to another at that moment: without an end it would never be answered.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -92,15 +95,24 @@ impl NatsQueue {
         let inbox = Subject::from(client.new_inbox());
         let mut answers = client.subscribe(inbox.clone()).await.map_err(QueueError::unavailable)?;
         let (batch, no_wait) = (max.min(PULL_JOBS_MOST), wait.is_none());
-        let request = BatchConfig { batch, expires: wait, no_wait, ..BatchConfig::default() };
+        let waits = wait.unwrap_or(PULL_BRIEF);
+        let request =
+            BatchConfig { batch, expires: Some(waits), no_wait, ..BatchConfig::default() };
         let lease_ends = Instant::now() + self.lease;
         consumer.request_batch(request, inbox).await.map_err(QueueError::unavailable)?;
-        let until = Instant::now() + wait.unwrap_or_default() + self.call_bound;
+        let until = Instant::now() + waits + PULL_LATE;
         let mut jobs = Vec::new();
         while jobs.len() < batch {
             let left = until.saturating_duration_since(Instant::now());
             let message = match timeout(left, answers.next()).await {
                 Ok(Some(message)) => message,
+                Err(_) if self.answers(consumer).await => {
+                    // What was sent before that answer is here.
+                    match answers.next().now_or_never().flatten() {
+                        Some(message) => message,
+                        None => break,
+                    }
+                }
                 // The connection is gone, or nobody answers: what came before is ours.
                 Ok(None) | Err(_) if !jobs.is_empty() => break,
                 Ok(None) | Err(_) => return Err(QueueError::timed_out(self.call_bound)),
@@ -118,6 +130,11 @@ impl NatsQueue {
             }
         }
         Ok(jobs)
+    }
+
+    /// Whether the server says anything.
+    async fn answers(&self, consumer: &PullConsumer) -> bool {
+        matches!(timeout(self.call_bound, consumer.get_info()).await, Ok(Ok(_)))
     }
 
     fn claimed(&self, message: Message, lease_ends: Instant) -> Option<Claimed> {
@@ -151,6 +168,10 @@ fn delivery(reply: &str) -> Option<(u64, u64)> {
 /// How long a pull waits at the server: an interrupt waits for its end.
 pub(super) const PULL: Duration = Duration::from_millis(200);
 const PULL_LEAST: Duration = Duration::from_millis(5);
+/// Of a pull that takes what is there: how long it stays if that goes to others.
+const PULL_BRIEF: Duration = Duration::from_millis(10);
+/// How long after its end a pull's last word may come before somebody asks.
+const PULL_LATE: Duration = Duration::from_millis(100);
 /// Of one pull; a claim of more has more claims to follow.
 const PULL_JOBS_MOST: usize = 1000;
 /// A day: longer waits are this long.
