@@ -129,7 +129,11 @@ impl fmt::Display for Verdict {
         }
         if matches!(self.outcome, Outcome::Fail { .. }) {
             let skipped = self.output.len().saturating_sub(TAIL_LINES);
-            writeln!(f, "  output, {skipped} earlier lines left out:")?;
+            match (self.output.len(), skipped) {
+                (0, _) => writeln!(f, "  it printed nothing")?,
+                (_, 0) => writeln!(f, "  output:")?,
+                _ => writeln!(f, "  output, {skipped} earlier lines left out:")?,
+            }
             for line in self.output.iter().skip(skipped) {
                 writeln!(f, "    | {}", line.text)?;
             }

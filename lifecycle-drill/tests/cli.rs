@@ -53,11 +53,11 @@ async fn drill_fixture(folder: &TempDir, options: &[&str]) -> Output {
 }
 
 fn folder() -> TempDir {
-    tempfile::tempdir().unwrap()
+    tempfile::tempdir().expect("a folder for the test")
 }
 
 fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
+    std::str::from_utf8(bytes).expect("UTF-8")
 }
 
 fn code(output: &Output) -> i32 {

@@ -11,37 +11,32 @@ use std::{
 use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
 
-const SERVICE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/service.py");
 /// Starting a browser takes its time on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
-/// What passes, what fails without and with loss.
-const SCENARIOS: [&str; 4] = [
-    "http1-in-flight",
-    "probes-readiness-falls-first",
-    "http1-new-connections-lame-duck",
-    "load-connect-race",
-];
+/// Idle, with a request in flight, under load.
+const SCENARIOS: [&str; 3] = ["signals-sigterm-idle", "http1-in-flight", "load-keep-alive"];
 
-/// The page of a drill of a service that closes its listener too early, and does not sweep.
+/// The page of a drill of the server in the docs, which knows no signals.
 async fn page(folder: &TempDir) -> PathBuf {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lifecycle-drill"));
     command
-        .current_dir(folder)
-        .args(["--probe-addr-env=PROBE_ADDR", "--ready=/readyz", "--ready-line=ready"])
-        .args(["--grace=4s", "--lame-duck=600ms", "--conventional-routes", "--stops=1"])
-        .args(["--env=GRACE=4", "--env=LAME_DUCK=0.6", "--env=BAD=closes-listener-first,no-sweep"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/drill"))
+        .args(["--ready=/readyz", "--route=work=/sleep/{ms}"])
+        .args(["--grace=6s", "--lame-duck=1s", "--stops=1"])
         .arg(format!("--only={}", SCENARIOS.join(",")))
-        .args(["--html=out.html", "--", "python3", SERVICE])
+        .arg(format!("--html={}", folder.path().join("out.html").display()))
+        .args(["--", "python3", "server.py"])
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = timeout(LIMIT, command.output()).await.expect("the drill ends").unwrap();
+    let output =
+        timeout(LIMIT, command.output()).await.expect("the drill ends").expect("the drill runs");
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     folder.path().join("out.html")
 }
 
 /// What the browser prints on stdout, and what on stderr.
 async fn browse(arguments: &[&str], page: &Path) -> (String, String) {
-    let profile = tempfile::tempdir().unwrap();
+    let profile = tempfile::tempdir().expect("a folder for the profile");
     let mut browser = Command::new("chromium");
     browser
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
@@ -72,8 +67,8 @@ async fn a_browser_shows_the_verdicts_and_draws_the_pictures() {
     for scenario in SCENARIOS {
         assert!(dom.contains(&format!("data-scenario=\"{scenario}\"")), "{scenario}");
     }
-    assert!(dom.contains("class=\"goodbye\"") && dom.contains("class=\"repeatable\""), "{dom}");
-    assert!(dom.contains("SIGTERM</text>") && dom.contains(">closed, +"), "{dom}");
+    assert!(dom.contains("class=\"answered\"") && dom.contains("class=\"lost\""), "{dom}");
+    assert!(dom.contains("SIGTERM</text>") && dom.contains(">killed by signal 15, +"), "{dom}");
     let picture = folder.path().join("drill.png");
     let screenshot = format!("--screenshot={}", picture.display());
     let window = ["--window-size=1040,1530", "--hide-scrollbars", "--disable-lcd-text"];

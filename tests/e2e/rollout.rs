@@ -63,8 +63,10 @@ async fn no_request_fails_while_all_replicas_are_replaced_and_plain_axum_fails_s
     let plain = Subject::new(tests::example("plain"))
         .host_env("HOST")
         .ready_when(ReadyWhen::Line("ready".into()));
-    // The lame duck is longer than the balancer's lag: the one thing that it takes.
-    let rollout = rollout("2s").endpoint_lag(ms(500)).checks(Checks::Every(ms(300)));
+    // The lame duck is longer than the balancer's lag, and a fresh replica is known to the
+    // balancer before an old one says that it is not ready any more: all that it takes.
+    let rollout = rollout("2s").endpoint_lag(ms(500)).min_ready(ms(700));
+    let rollout = rollout.checks(Checks::Every(ms(300)));
     let report = rollout.compare_with("plain", plain).run().await.unwrap();
     println!("{report}");
     is_whole(&report);

@@ -8,6 +8,7 @@ mod escape;
 mod html;
 mod json;
 mod junit;
+mod kind;
 mod lanes;
 mod list;
 mod options;
