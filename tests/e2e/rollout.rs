@@ -94,6 +94,6 @@ async fn a_balancer_that_sends_for_longer_than_the_lame_duck_is_refused_and_lose
     assert_eq!(balanced.refused, side.failed(), "{report}");
     let safe = [Kind::Answered, Kind::Balancer(503), Kind::Failed(Fate::NotProcessed)];
     assert!(side.kinds().all(|(kind, _)| safe.contains(&kind)), "{report}");
-    let states: Vec<_> = balanced.states.into_iter().collect();
-    assert_eq!(states, [("503 SC".to_owned(), side.failed())], "{report}");
+    let states: Vec<_> = balanced.states.keys().collect();
+    assert_eq!(states, ["503 SC"], "{report}");
 }
