@@ -133,6 +133,7 @@ impl Scenario {
                 }
             }
         };
+        stage.last_look().await;
         stage.verdict(self, outcome, began.elapsed())
     }
 

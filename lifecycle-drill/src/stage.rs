@@ -241,6 +241,13 @@ impl Stage {
         ended.ok_or_else(|| Flaw::Seen(format!("still running after {}", ms(limit))))
     }
 
+    /// For the record: one that was cut off by its process' end is judged before the end is told.
+    pub(crate) async fn last_look(&mut self) {
+        if let (Some(_), Some(process)) = (self.cause, self.process.as_mut()) {
+            let _exit = process.wait(LAST_LOOK).await;
+        }
+    }
+
     /// Must end with the clean code until so long after T (slack is added).
     pub(crate) async fn exits_clean(&mut self, by: Duration) -> Result<(), Flaw> {
         let by = by + self.subject.slack;
@@ -369,6 +376,7 @@ fn chain(error: &(impl std::error::Error + 'static)) -> impl fmt::Display {
 const POLL: Duration = Duration::from_millis(20);
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 const CLOSED_LIMIT: Duration = Duration::from_millis(300);
+const LAST_LOOK: Duration = Duration::from_millis(100);
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! Real processes, real signals, real sockets.
+#![allow(clippy::large_futures, reason = "a test runs a few at a time")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![allow(clippy::print_stdout, reason = "some tests print what they measured")]
 

@@ -11,8 +11,9 @@ use lifecycle_drill::{Outcome, Verdict};
 
 use super::{
     escape::Escaped,
+    kind::Kind,
     report::Report,
-    timeline::{Expected, Kind, svg},
+    timeline::{Expected, svg},
 };
 
 /// The whole page.
@@ -138,5 +139,5 @@ fn word(outcome: &Outcome) -> &'static str {
 
 const STYLE: &str = include_str!("page.css");
 /// Of [`STYLE`]; a test computes it anew.
-const STYLE_HASH: &str = "sha256-RbrjHxY9AkbOP+6YaObh9LqUTJ7lvVlZBFoSA9FYdDo=";
+const STYLE_HASH: &str = "sha256-bbt003qp6o5mHMg9mOQ6fz0gdmAobcVXl1nkACoyED4=";
 const OUTPUT_LINES: usize = 60;

@@ -9,6 +9,7 @@ mod escape;
 mod html;
 mod json;
 mod junit;
+mod kind;
 mod lanes;
 mod list;
 mod options;

@@ -12,10 +12,11 @@ use std::{
     time::Duration,
 };
 
-use lifecycle_drill::{Event, Fate, What};
+use lifecycle_drill::{Event, What};
 
 use super::{
     escape::Escaped,
+    kind::Kind,
     lanes::{Lanes, lanes},
     report::{Readiness, ms_since, signal_at},
 };
@@ -26,64 +27,6 @@ pub(crate) struct Expected {
     pub(crate) lame_duck: Duration,
     pub(crate) grace: Duration,
     pub(crate) readiness: Readiness,
-}
-
-/// What became of a request, as far as colours tell it apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Answered,
-    AnsweredClose,
-    ServerError,
-    Lost,
-    Repeatable,
-    Left,
-}
-
-impl Kind {
-    /// All, as the legend has them.
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Answered,
-        Self::AnsweredClose,
-        Self::ServerError,
-        Self::Lost,
-        Self::Repeatable,
-        Self::Left,
-    ];
-
-    pub(crate) fn of(fate: Option<Fate>) -> Self {
-        match fate {
-            None => Self::Left,
-            Some(Fate::Answered { status: 500.., .. }) => Self::ServerError,
-            Some(Fate::Answered { close: true, .. }) => Self::AnsweredClose,
-            Some(Fate::Answered { .. }) => Self::Answered,
-            Some(fate) if fate.is_lost() => Self::Lost,
-            Some(_) => Self::Repeatable,
-        }
-    }
-
-    /// The class of its bars, and their colour where no style sheet is applied.
-    pub(crate) fn paint(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Answered => ("answered", "#2e9e5b"),
-            Self::AnsweredClose => ("goodbye", "#1f7fb5"),
-            Self::ServerError => ("error", "#d9822b"),
-            Self::Lost => ("lost", "#d62839"),
-            Self::Repeatable => ("repeatable", "#8a5bc7"),
-            Self::Left => ("left", "#9aa3ad"),
-        }
-    }
-
-    /// What it means, in few words.
-    pub(crate) fn meaning(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::AnsweredClose => "answered, told to go",
-            Self::ServerError => "answered 5xx",
-            Self::Lost => "lost: sent, and no whole answer",
-            Self::Repeatable => "refused or not taken: safe to repeat",
-            Self::Left => "the client left before it knew",
-        }
-    }
 }
 
 /// The picture.
@@ -216,14 +159,15 @@ impl<'a> Picture<'a> {
         let told = exit
             .map_or("still running".to_owned(), |(at, how)| format!("{how}, {}", self.since(at)));
         self.row(out, 0, ("process", "#68727d"), Some((Duration::ZERO, gone)), &told)?;
-        let closed = at(|what| *what == What::ListenerClosed).or(gone);
+        let closed = at(|what| *what == What::ListenerClosed).into_iter().chain(gone).min();
         let told = closed.map_or(String::new(), |at| format!("closed, {}", self.since(at)));
         let listened = ready.map(|ready| (ready, closed));
         self.row(out, 1, ("listener", "#4f8fbf"), listened, &told)?;
         if self.expected.readiness == Readiness::Unknown {
             return Ok(());
         }
-        let fell = at(|what| *what == What::ReadinessFell).or(gone);
+        // Nobody is ready who is gone, though the probe asks only now and then.
+        let fell = at(|what| *what == What::ReadinessFell).into_iter().chain(gone).min();
         let told = fell.map_or(String::new(), |at| format!("not ready, {}", self.since(at)));
         self.row(out, 2, ("readiness", "#5aa469"), ready.map(|ready| (ready, fell)), &told)
     }
@@ -426,20 +370,5 @@ mod tests {
         let text = svg("some-name", &[], expected);
         assert!(text.starts_with("<svg ") && text.ends_with("</svg>"), "{text}");
         assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
-    }
-
-    #[test]
-    fn each_fate_has_its_colour() {
-        let kinds = [
-            (Some(Fate::Answered { status: 404, close: false }), Kind::Answered),
-            (Some(Fate::Answered { status: 200, close: true }), Kind::AnsweredClose),
-            (Some(Fate::Answered { status: 503, close: true }), Kind::ServerError),
-            (Some(Fate::ResetAfterSent), Kind::Lost),
-            (Some(Fate::Refused), Kind::Repeatable),
-            (None, Kind::Left),
-        ];
-        for (fate, kind) in kinds {
-            assert_eq!(Kind::of(fate), kind);
-        }
     }
 }

@@ -57,7 +57,8 @@ pub struct Balanced {
     /// Requests that went over a connection to a replica that had been used before.
     pub reuses: u64,
     /// Failed requests by status and termination state, as haproxy logs it: `503 SC` could not
-    /// be connected, `502 SH` was sent and lost.
+    /// be connected, `502 SH` was sent and lost. It drops a line when two threads log at once:
+    /// the counts above are exact, these are not.
     pub states: BTreeMap<String, u64>,
 }
 

@@ -145,8 +145,7 @@ impl Rollout {
             let text = summary(&side.fleet.name, &locked(&side.account));
             tell(side.rolls, &text);
         }
-        let left = (began + length).saturating_duration_since(Instant::now());
-        if !load.finish(left).await {
+        if !load.finish().await {
             return Err(RolloutError::ClientLost);
         }
         side.loaded += began.elapsed();

@@ -50,6 +50,7 @@ pub(super) struct Ask {
 pub(super) struct Load {
     workers: JoinSet<()>,
     cursors: [Arc<Cursor>; 2],
+    account: Arc<Mutex<Account>>,
     limit: Duration,
 }
 
@@ -143,22 +144,28 @@ impl Load {
                 workers.spawn(workers::http2(shared(http2), Arc::clone(line)));
             }
         }
-        Self { workers, cursors, limit: settings.request_timeout }
+        let (account, limit) = (Arc::clone(account), settings.request_timeout);
+        Self { workers, cursors, account, limit }
     }
 
-    /// Begins no more than the least number, and waits for the outcomes of all; `false` if
-    /// workers had to be abandoned, which no outcome of theirs can explain.
-    pub(super) async fn finish(mut self, left: Duration) -> bool {
+    /// Begins no more than the least number, and waits for the outcomes of all, as long as there
+    /// are some; `false` if a worker was lost with its request.
+    pub(super) async fn finish(mut self) -> bool {
         self.cursors.iter().for_each(|cursor| cursor.stop());
-        let joined = async {
-            let mut whole = true;
-            while let Some(joined) = self.workers.join_next().await {
-                whole &= joined.is_ok();
+        let (mut whole, mut before) = (true, None);
+        loop {
+            // A server that is too slow for the rate is behind for long; but each request ends.
+            match timeout(self.limit * 3, self.workers.join_next()).await {
+                Ok(Some(joined)) => whole &= joined.is_ok(),
+                Ok(None) => return whole,
+                Err(_) => {
+                    let now = locked(&self.account).total();
+                    if before.replace(now) == Some(now) {
+                        return false;
+                    }
+                }
             }
-            whole
-        };
-        // Connecting and asking have a limit each; what is due may lag behind for as long.
-        timeout(left + self.limit * 4, joined).await.unwrap_or(false)
+        }
     }
 }
 
@@ -213,7 +220,7 @@ mod tests {
         let settings = Rollout::new("x", Subject::new("x")).rate(100).connections(connections);
         let (plan, account) = (Arc::new(Plan::new(&settings, address, address)), Arc::default());
         let load = Load::start(&settings, &plan, &account, Instant::now(), 20);
-        let loaded = load.finish(Duration::from_secs(1));
+        let loaded = load.finish();
         let whole = tokio::select! {
             whole = loaded => whole,
             () = serve(listener, held) => false,
