@@ -18,6 +18,18 @@ pub enum StartError {
         /// The last lines of its output.
         tail: String,
     },
+    /// It was to be PID 1 of a PID namespace, and the system refuses to make one.
+    #[error(
+        "no PID namespace: {said}. It takes util-linux, and root with CAP_SYS_ADMIN (in a \
+         container: --privileged, or --cap-add SYS_ADMIN with a seccomp and AppArmor profile \
+         that lets unshare and mount through) or user namespaces (sysctl \
+         kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0, \
+         user.max_user_namespaces)"
+    )]
+    NoNamespace {
+        /// What the system said.
+        said: String,
+    },
     /// No free port could be found on the loopback interface.
     #[error("no free port on 127.0.0.1")]
     NoPort,

@@ -50,7 +50,9 @@
 
 mod client;
 mod error;
+mod events;
 mod ledger;
+mod namespace;
 mod output;
 mod port;
 mod process;
@@ -62,9 +64,11 @@ mod signal;
 mod stage;
 mod subject;
 mod verdict;
+mod watch;
 
 pub use client::{Fate, Response, Wire, WireError};
 pub use error::{SignalError, StartError};
+pub use events::{Event, What};
 pub use ledger::Ledger;
 pub use output::{Line, Stream};
 pub use process::{Ended, Exit, Process, Setting};

@@ -18,10 +18,11 @@ use tokio::{
 use crate::{
     client::{Alpn, Peer, Wire},
     error::{SignalError, StartError},
+    namespace,
     output::{self, Line, Output, Stream},
     port, pty,
     signal::Signal,
-    subject::{ReadyWhen, Subject},
+    subject::{PidOne, ReadyWhen, Subject},
 };
 
 /// A running (or ended) instance of a [`Subject`]. Killed when dropped.
@@ -29,7 +30,9 @@ use crate::{
 pub struct Process {
     address: SocketAddr,
     probe_address: SocketAddr,
+    /// Of what we have started: the process, or the `unshare` around it.
     pid: Pid,
+    pid_1: PidOne,
     output: Output,
     exit: watch::Receiver<Option<Exit>>,
     tasks: Vec<JoinHandle<()>>,
@@ -88,6 +91,9 @@ impl Process {
                 None => return Ok(process),
                 Some(_) if attempts < START_ATTEMPTS => {}
                 Some(exit) => {
+                    if let (PidOne::Yes, Some(said)) = (subject.pid_1, namespace::refused()) {
+                        return Err(StartError::NoNamespace { said });
+                    }
                     let tail = process.output.tail(TAIL_LINES);
                     return Err(StartError::EndedEarly { ended: exit.ended, attempts, tail });
                 }
@@ -116,7 +122,10 @@ impl Process {
             }
             Setting::Plain | Setting::SingleThread => None,
         };
-        let failed = |source| StartError::Spawn { program: subject.program.clone(), source };
+        let failed = |source| match subject.pid_1 {
+            PidOne::Yes => StartError::NoNamespace { said: format!("unshare: {source}") },
+            PidOne::No => StartError::Spawn { program: subject.program.clone(), source },
+        };
         let mut child = command.spawn().map_err(failed)?;
         // The command holds our copies of the pseudo-terminal's other end: let go of them.
         drop(command);
@@ -135,7 +144,8 @@ impl Process {
         }
         let (tell, exit) = watch::channel(None);
         tasks.push(tokio::spawn(reap(child, pid, tell)));
-        Ok(Self { address, probe_address, pid, output, exit, tasks })
+        let pid_1 = subject.pid_1;
+        Ok(Self { address, probe_address, pid, pid_1, output, exit, tasks })
     }
 
     /// Sends a signal to the process itself (not to its children), as a platform does.
@@ -145,8 +155,11 @@ impl Process {
     pub fn signal(&self, signal: Signal) -> Result<(), SignalError> {
         match *self.exit.borrow() {
             Some(exit) => Err(SignalError::Gone(exit.ended)),
-            None => rustix::process::kill_process(self.pid, signal.to_os())
-                .map_err(|errno| SignalError::Os(errno.into())),
+            None => {
+                let pid = self.target().map_err(SignalError::Os)?;
+                rustix::process::kill_process(pid, signal.to_os())
+                    .map_err(|errno| SignalError::Os(errno.into()))
+            }
         }
     }
 
@@ -181,10 +194,11 @@ impl Process {
         self.probe_address
     }
 
-    /// The process id.
+    /// The process id, as it is seen from here where the process itself is
+    /// [PID 1](Subject::as_pid_1).
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
+        self.target().unwrap_or(self.pid).as_raw_nonzero().get()
     }
 
     /// What it printed so far, both streams in the order of reading (the newest 20 000 lines).
@@ -197,6 +211,14 @@ impl Process {
     #[must_use]
     pub fn tail(&self) -> String {
         self.output.tail(TAIL_LINES)
+    }
+
+    /// Whom signals are for.
+    fn target(&self) -> io::Result<Pid> {
+        match self.pid_1 {
+            PidOne::No => Ok(self.pid),
+            PidOne::Yes => namespace::inner(self.pid),
+        }
     }
 
     /// Waits until it is ready (`None`) or has ended.
@@ -258,7 +280,14 @@ impl From<ExitStatus> for Ended {
 }
 
 fn command(subject: &Subject, setting: Setting, main: SocketAddr, probes: SocketAddr) -> Command {
-    let mut command = Command::new(&subject.program);
+    let mut command = match subject.pid_1 {
+        PidOne::No => Command::new(&subject.program),
+        PidOne::Yes => {
+            let mut command = Command::new(namespace::UNSHARE);
+            command.args(namespace::unshare(subject.program.as_os_str()));
+            command
+        }
+    };
     command.args(subject.args.iter().map(|arg| subject.fill(arg, main, probes)));
     if let Some(directory) = &subject.current_dir {
         command.current_dir(directory);

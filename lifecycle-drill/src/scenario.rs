@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     stage::{Flaw, Stage},
-    subject::{BlockerReport, Protocol, Subject},
+    subject::{BlockerReport, PidOne, Protocol, Subject},
     verdict::{Outcome, Verdict},
 };
 
@@ -68,6 +68,8 @@ pub enum Need {
     LivePath,
     /// [`BlockerReport::Named`].
     NamedBlockers,
+    /// Not [`Subject::as_pid_1`]: of PID 1 the kernel drops signals that it has no handler for.
+    OrdinaryPid,
     /// The route [`Routes::panic`](crate::Routes::panic).
     Panic,
     /// The route [`Routes::pool`](crate::Routes::pool).
@@ -131,6 +133,7 @@ impl Scenario {
                 }
             }
         };
+        stage.last_look().await;
         stage.verdict(self, outcome, began.elapsed())
     }
 
@@ -222,6 +225,7 @@ impl Need {
             Self::LameDuck => subject.lame_duck >= LAME_DUCK_MIN,
             Self::LivePath => subject.live_path.is_some(),
             Self::NamedBlockers => subject.report == BlockerReport::Named,
+            Self::OrdinaryPid => subject.pid_1 == PidOne::No,
             Self::Panic => routes.panic.is_some(),
             Self::Pool => routes.pool.is_some(),
             Self::ReadyPath => subject.ready_path.is_some(),
@@ -245,6 +249,7 @@ impl fmt::Display for Need {
             Self::LameDuck => "a lame duck of 300 ms or more",
             Self::LivePath => "the path of a liveness probe",
             Self::NamedBlockers => "a report that names what was cut",
+            Self::OrdinaryPid => "not to be PID 1, whose signals are dropped until it has handlers",
             Self::Panic => "the route `panic` (a GET whose handler panics)",
             Self::Pool => "the route `pool` (a GET that blocks a pool thread)",
             Self::ReadyPath => "the path of a readiness probe",

@@ -7,12 +7,14 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     client::{Alpn, Fate, H2c, Peer, Response, Wire, WireError},
     error::{SignalError, StartError},
+    events::{Log, What},
     ledger::Ledger,
     process::{Ended, Exit, Process, Setting},
     scenario::Scenario,
     signal::Signal,
     subject::Subject,
     verdict::{Evidence, Outcome, Verdict},
+    watch::Watch,
 };
 
 /// Why a scenario is not passed.
@@ -51,6 +53,10 @@ pub(crate) struct Stage {
     cause: Option<Instant>,
     notes: Vec<(Instant, Option<i64>, String)>,
     pub(crate) ledger: Option<Ledger>,
+    log: Log,
+    /// The log of the first process that lost a request, if another was started since.
+    lossy: Option<Log>,
+    watch: Option<Watch>,
 }
 
 impl Stage {
@@ -59,16 +65,26 @@ impl Stage {
         // Scenarios ask for work that lasts until some time after C.
         let longest_work = subject.lame_duck + Duration::from_secs(5);
         subject.request_timeout = subject.request_timeout.max(longest_work);
-        Self { subject, process: None, cause: None, notes: Vec::new(), ledger: None }
+        Self {
+            subject,
+            process: None,
+            cause: None,
+            notes: Vec::new(),
+            ledger: None,
+            log: Log::new(),
+            lossy: None,
+            watch: None,
+        }
     }
 
     /// Starts the process (again) and waits until it is ready.
     pub(crate) async fn start(&mut self, setting: Setting) -> Result<(), Flaw> {
-        (self.process, self.cause) = (None, None);
+        self.clear();
         let began = Instant::now();
         let process = Process::start(&self.subject, setting).await?;
         let (pid, address) = (process.pid(), process.address());
         self.process = Some(process);
+        self.log.mark(What::Ready);
         let took = began.elapsed().as_millis();
         self.note(format!("ready after {took} ms: process {pid} on {address}"));
         Ok(())
@@ -76,9 +92,18 @@ impl Stage {
 
     /// Starts the process (again) without waiting.
     pub(crate) fn spawn(&mut self) -> Result<(), Flaw> {
-        (self.process, self.cause) = (None, None);
+        self.clear();
         self.process = Some(Process::spawn(&self.subject, Setting::Plain)?);
         Ok(())
+    }
+
+    /// Kills what was started before, and begins its successor's log.
+    fn clear(&mut self) {
+        (self.process, self.cause, self.watch) = (None, None, None);
+        let log = std::mem::replace(&mut self.log, Log::new());
+        if self.lossy.is_none() && log.has_lost() {
+            self.lossy = Some(log);
+        }
     }
 
     pub(crate) fn process(&self) -> Result<&Process, Flaw> {
@@ -99,7 +124,11 @@ impl Stage {
 
     /// The main port, as its clients see it.
     pub(crate) fn peer(&self) -> Result<Peer, Flaw> {
-        Ok(Peer { address: self.process()?.address(), tls: self.subject.tls.clone() })
+        Ok(Peer {
+            address: self.process()?.address(),
+            tls: self.subject.tls.clone(),
+            tracer: Some(self.log.client()),
+        })
     }
 
     /// A new HTTP/2 connection to the main port.
@@ -136,8 +165,24 @@ impl Stage {
         let now = Instant::now();
         self.cause.get_or_insert(now);
         self.process()?.signal(signal)?;
+        self.log.mark(What::Signal(signal));
+        self.begin_to_watch();
         self.note(signal.to_string());
         Ok(now)
+    }
+
+    /// Sends the signal that the platform would stop it with.
+    pub(crate) fn stop(&mut self) -> Result<Instant, Flaw> {
+        self.signal(self.subject.stop_signal)
+    }
+
+    /// From the first signal on.
+    fn begin_to_watch(&mut self) {
+        if let (None, Some(process)) = (&self.watch, &self.process) {
+            let probes = self.subject.probes_at(process.probe_address());
+            let readiness = self.subject.ready_path.clone().map(|path| (probes, path));
+            self.watch = Some(Watch::start(&self.log, process.address(), readiness));
+        }
     }
 
     /// The moment T; now, if no signal was sent.
@@ -179,6 +224,7 @@ impl Stage {
             let seen = window.base.elapsed();
             return Err(Flaw::Seen(format!("still running after {}", ms(seen))));
         };
+        self.log.exited(exit);
         self.notes.push((exit.at, None, format!("ended: {}", exit.ended)));
         judge(exit, codes, window)
     }
@@ -189,7 +235,17 @@ impl Stage {
             return Err(Flaw::Seen("nothing was started".to_owned()));
         };
         let ended = process.wait(limit).await;
+        if let Some(exit) = ended {
+            self.log.exited(exit);
+        }
         ended.ok_or_else(|| Flaw::Seen(format!("still running after {}", ms(limit))))
+    }
+
+    /// For the record: one that was cut off by its process' end is judged before the end is told.
+    pub(crate) async fn last_look(&mut self) {
+        if let (Some(_), Some(process)) = (self.cause, self.process.as_mut()) {
+            let _exit = process.wait(LAST_LOOK).await;
+        }
     }
 
     /// Must end with the clean code until so long after T (slack is added).
@@ -227,6 +283,10 @@ impl Stage {
         elapsed: Duration,
     ) -> Verdict {
         self.settle_times();
+        let exit = self.process.as_ref().and_then(Process::exit);
+        if let Some(exit) = exit {
+            self.log.exited(exit);
+        }
         let evidence = self.notes.into_iter();
         let evidence =
             evidence.map(|(_, since_signal_ms, text)| Evidence { since_signal_ms, text }).collect();
@@ -235,7 +295,8 @@ impl Stage {
             outcome,
             evidence,
             elapsed,
-            exit: self.process.as_ref().and_then(Process::exit),
+            exit,
+            events: self.lossy.unwrap_or(self.log).events(),
             ledger: self.ledger,
             output: self.process.as_ref().map(Process::lines).unwrap_or_default(),
         }
@@ -315,6 +376,7 @@ fn chain(error: &(impl std::error::Error + 'static)) -> impl fmt::Display {
 const POLL: Duration = Duration::from_millis(20);
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 const CLOSED_LIMIT: Duration = Duration::from_millis(300);
+const LAST_LOOK: Duration = Duration::from_millis(100);
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

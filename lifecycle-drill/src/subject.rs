@@ -44,6 +44,7 @@ pub struct Subject {
     pub(crate) host_env: Option<OsString>,
     pub(crate) probe_addr_env: Option<OsString>,
     pub(crate) single_thread_env: Option<(OsString, OsString)>,
+    pub(crate) pid_1: PidOne,
     pub(crate) ready_path: Option<String>,
     pub(crate) live_path: Option<String>,
     pub(crate) startup_path: Option<String>,
@@ -53,6 +54,7 @@ pub struct Subject {
     pub(crate) report: BlockerReport,
     pub(crate) routes: Routes,
     pub(crate) exits: ExitCodes,
+    pub(crate) stop_signal: Signal,
     pub(crate) grace: Duration,
     pub(crate) lame_duck: Duration,
     pub(crate) idle_drain_timeout: Duration,
@@ -85,6 +87,13 @@ pub enum Protocol {
     Http1,
     /// HTTP/1.1, and HTTP/2: without TLS by prior knowledge (h2c), with it by ALPN.
     Http1AndH2c,
+}
+
+/// Whether it runs as PID 1 of a namespace of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PidOne {
+    No,
+    Yes,
 }
 
 /// Whether the process says on its output what it cut off at the deadline.
@@ -124,6 +133,7 @@ impl Subject {
             host_env: None,
             probe_addr_env: None,
             single_thread_env: None,
+            pid_1: PidOne::No,
             ready_path: Some("/readyz".to_owned()),
             live_path: Some("/livez".to_owned()),
             startup_path: Some("/startupz".to_owned()),
@@ -133,6 +143,7 @@ impl Subject {
             report: BlockerReport::default(),
             routes: Routes::new(),
             exits: ExitCodes::new(),
+            stop_signal: Signal::Term,
             grace: Duration::from_secs(10),
             lame_duck: Duration::ZERO,
             idle_drain_timeout: Duration::from_secs(1),
@@ -189,6 +200,14 @@ impl Subject {
     /// The variable that makes the event loop single-threaded, for the scenario that blocks it.
     pub fn single_thread_env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.single_thread_env = Some((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Runs it as PID 1 of a PID namespace of its own, as in a container without an init: there
+    /// a signal without a handler does nothing. Linux; needs util-linux' `unshare`, and root or
+    /// user namespaces ([`StartError::NoNamespace`](crate::StartError::NoNamespace)).
+    pub fn as_pid_1(mut self) -> Self {
+        self.pid_1 = PidOne::Yes;
         self
     }
 
@@ -253,6 +272,13 @@ impl Subject {
         self
     }
 
+    /// The signal that the platform stops it with (default SIGTERM). The theme of the signals
+    /// sends others too.
+    pub fn stop_signal(mut self, signal: Signal) -> Self {
+        self.stop_signal = signal;
+        self
+    }
+
     /// The time from the signal until the platform would send SIGKILL. Only expected here: tell
     /// the process by [`env`](Self::env), if it wants to know.
     pub fn grace(mut self, grace: Duration) -> Self {
@@ -312,7 +338,7 @@ impl Subject {
 
     /// Where the probes answer, as their clients see it.
     pub(crate) fn probes_at(&self, address: SocketAddr) -> Peer {
-        Peer { address, tls: self.tls.clone().filter(|_| !self.separate_probes()) }
+        Peer { tracer: None, address, tls: self.tls.clone().filter(|_| !self.separate_probes()) }
     }
 
     /// Whether the probes have an address of their own.

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{ledger::Ledger, output::Line, process::Exit, scenario::Scenario};
+use crate::{events::Event, ledger::Ledger, output::Line, process::Exit, scenario::Scenario};
 
 /// What one scenario found.
 ///
@@ -16,6 +16,7 @@ pub struct Verdict {
     pub(crate) evidence: Vec<Evidence>,
     pub(crate) elapsed: Duration,
     pub(crate) exit: Option<Exit>,
+    pub(crate) events: Vec<Event>,
     pub(crate) ledger: Option<Ledger>,
     pub(crate) output: Vec<Line>,
 }
@@ -72,6 +73,13 @@ impl Verdict {
         &self.evidence
     }
 
+    /// What happened, in the order of time: of the last process, or where several were started
+    /// of the first that lost a request.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
     /// How long it took, the start of the process included.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
@@ -121,7 +129,11 @@ impl fmt::Display for Verdict {
         }
         if matches!(self.outcome, Outcome::Fail { .. }) {
             let skipped = self.output.len().saturating_sub(TAIL_LINES);
-            writeln!(f, "  output, {skipped} earlier lines left out:")?;
+            match (self.output.len(), skipped) {
+                (0, _) => writeln!(f, "  it printed nothing")?,
+                (_, 0) => writeln!(f, "  output:")?,
+                _ => writeln!(f, "  output, {skipped} earlier lines left out:")?,
+            }
             for line in self.output.iter().skip(skipped) {
                 writeln!(f, "    | {}", line.text)?;
             }
@@ -154,6 +166,7 @@ mod tests {
             evidence: vec![at(Some(-120), "ready"), at(Some(0), "SIGTERM"), at(None, "nothing")],
             elapsed: Duration::from_millis(1234),
             exit: None,
+            events: Vec::new(),
             ledger: None,
             output: Vec::new(),
         }

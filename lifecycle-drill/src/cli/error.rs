@@ -3,10 +3,16 @@
 use std::{fmt, io, path::PathBuf};
 
 use lifecycle_drill::StartError;
+use tokio::signal::unix::SignalKind;
+
+use super::{NOT_STARTED, USAGE};
 
 /// Why nothing was judged, or the judgement could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
+    /// Somebody stopped us.
+    #[error("interrupted")]
+    Interrupted(SignalKind),
     /// Neither `--` nor the file names a command.
     #[error("no command: give it behind `--`, or as `command = [..]` in drill.toml")]
     NoCommand,
@@ -40,9 +46,13 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
-    /// Whether it is the command that is at fault, not the arguments.
-    pub(crate) fn is_start(&self) -> bool {
-        matches!(self, Self::Start(_))
+    /// What the process is to end with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Start(_) => NOT_STARTED,
+            Self::Interrupted(by) => u8::try_from(128 + by.as_raw_value()).unwrap_or(USAGE),
+            _ => USAGE,
+        }
     }
 }
 

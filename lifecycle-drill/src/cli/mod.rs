@@ -5,15 +5,24 @@
 mod compare;
 mod config;
 mod error;
+mod escape;
+mod html;
+mod json;
+mod junit;
+mod kind;
+mod lanes;
 mod list;
 mod options;
+mod report;
 mod run;
 mod table;
+mod timeline;
 mod values;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::error::CliError;
 
@@ -22,7 +31,7 @@ use self::error::CliError;
 /// Without a subcommand: `run`. Exit code 0: all passed; 1: something failed; 2: usage;
 /// 3: the command could not be started.
 #[derive(Debug, Parser)]
-#[command(name = "lifecycle-drill", version)]
+#[command(name = "lifecycle-drill", version, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -67,14 +76,24 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Ok(Ended::Failed) => ExitCode::from(1),
         Err(error) => {
             eprintln!("lifecycle-drill: {}", error::chain(&error));
-            ExitCode::from(if error.is_start() { 3 } else { USAGE })
+            ExitCode::from(error.exit_code())
         }
     }
 }
 
-/// Runs a subcommand that plays scenarios.
+/// Runs a subcommand that plays scenarios. What it has started is killed when we are told to
+/// stop.
 fn block_on(play: impl Future<Output = Result<Ended, CliError>>) -> Result<Ended, CliError> {
-    tokio::runtime::Runtime::new().map_err(CliError::Runtime)?.block_on(play)
+    let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
+        tokio::select! {
+            ended = play => ended,
+            _ = interrupt.recv() => Err(CliError::Interrupted(SignalKind::interrupt())),
+            _ = terminate.recv() => Err(CliError::Interrupted(SignalKind::terminate())),
+        }
+    })
 }
 
 /// The arguments with `run` in front where no subcommand is named.
@@ -102,6 +121,7 @@ fn print(text: &str) -> Result<(), CliError> {
 }
 
 const USAGE: u8 = 2;
+const NOT_STARTED: u8 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{
     error::CliError,
+    report::Readiness,
     values::{
         ProtocolName, ReportName, RouteName, SignalName, duration, duration_in_file, pair,
         pair_in_file, route, table, theme, themes_in_file,
@@ -234,6 +235,7 @@ impl Options {
             .grace(self.grace())
             .lame_duck(self.lame_duck())
             .routes(self.routes())
+            .stop_signal(self.signal.unwrap_or(SignalName::Term).into())
             .without_probes();
         for (key, value) in &self.env {
             subject = subject.env(key, value);
@@ -253,7 +255,10 @@ impl Options {
         subject = with(subject, &self.start_timeout, Subject::start_timeout);
         subject = with(subject, &self.request_timeout, Subject::request_timeout);
         subject = with(subject, &self.stops, Subject::stop_count);
-        Ok(if self.tls == Some(true) { subject.tls() } else { subject })
+        if self.tls == Some(true) {
+            subject = subject.tls();
+        }
+        Ok(if self.pid_1 == Some(true) { subject.as_pid_1() } else { subject })
     }
 
     /// The scenarios that were chosen, in their order.
@@ -285,6 +290,11 @@ impl Options {
     /// The grace period that is expected.
     pub(crate) fn grace(&self) -> Duration {
         self.grace.unwrap_or(GRACE)
+    }
+
+    /// Whether there is a readiness probe.
+    pub(crate) fn readiness(&self) -> Readiness {
+        if self.ready.is_some() { Readiness::Probed } else { Readiness::Unknown }
     }
 
     fn ready_when(&self) -> ReadyWhen {

@@ -1,9 +1,19 @@
-//! `lifecycle-drill run`: plays the scenarios and judges.
+//! `lifecycle-drill run`: plays the scenarios, tells how it goes, and judges.
+
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use clap::Args;
-use lifecycle_drill::{Outcome, Process, Setting};
+use lifecycle_drill::{Outcome, Process, Scenario, Setting, Subject, Theme, Verdict};
+use tokio::{task::JoinSet, time::Instant};
 
-use super::{Ended, config, error::CliError, options::Options, print};
+use super::{
+    Ended, config, error::CliError, html, json, junit, options::Options, print, report::Report,
+};
 
 /// What is drilled, how, and where the verdicts go.
 #[derive(Args, Debug)]
@@ -18,16 +28,95 @@ impl Run {
         let options = config::complete(self.options)?;
         let chosen = options.chosen()?;
         let subject = options.subject()?;
+        let (began_at, began) = (SystemTime::now(), Instant::now());
         // Once for itself: a command that never runs is no verdict about how it stops.
         drop(Process::start(&subject, Setting::Plain).await?);
-        let mut ended = Ended::Passed;
-        for scenario in chosen {
-            let verdict = scenario.run(&subject).await;
-            print(&format!("{verdict}\n"))?;
-            if matches!(verdict.outcome(), Outcome::Fail { .. }) {
-                ended = Ended::Failed;
+        let verdicts = play(&chosen, &subject, options.jobs()).await;
+        let report = Report {
+            command: options.command.join(" "),
+            began_at,
+            elapsed: began.elapsed(),
+            lame_duck: options.lame_duck(),
+            grace: options.grace(),
+            readiness: options.readiness(),
+            verdicts,
+        };
+        tell(&report, &options)?;
+        report.ended()
+    }
+}
+
+/// Plays all, `jobs` at a time, and says on stderr how each went; the verdicts are in the order
+/// of the scenarios.
+async fn play(chosen: &[&'static Scenario], subject: &Subject, jobs: usize) -> Vec<Verdict> {
+    let (load, rest): (VecDeque<&'static Scenario>, VecDeque<_>) =
+        chosen.iter().copied().partition(|one| one.theme() == Theme::Load);
+    let mut verdicts = Vec::with_capacity(chosen.len());
+    // A load fills the machine: what is played beside it would be judged by that.
+    for (mut waiting, jobs) in [(rest, jobs), (load, 1)] {
+        let mut playing = JoinSet::new();
+        loop {
+            while playing.len() < jobs
+                && let Some(scenario) = waiting.pop_front()
+            {
+                let subject = subject.clone();
+                playing.spawn(async move { scenario.run(&subject).await });
+            }
+            match playing.join_next().await {
+                None => break,
+                Some(Ok(verdict)) => {
+                    verdicts.push(verdict);
+                    progress(&verdicts, chosen.len());
+                }
+                // A scenario never panics; if one did, its panic was printed and goes on here.
+                Some(Err(failed)) => {
+                    if let Ok(panic) = failed.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
             }
         }
-        Ok(ended)
     }
+    let place =
+        |verdict: &Verdict| chosen.iter().position(|one| one.name() == verdict.scenario().name());
+    verdicts.sort_by_key(place);
+    verdicts
+}
+
+/// One line for the newest verdict.
+fn progress(verdicts: &[Verdict], of: usize) {
+    let Some(newest) = verdicts.last() else { return };
+    let text = newest.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let seen = match newest.outcome() {
+        Outcome::Fail { seen } => format!(": {}", seen.lines().next().unwrap_or_default()),
+        _ => String::new(),
+    };
+    eprintln!("[{:>2}/{of}] {line}{seen}", verdicts.len());
+}
+
+/// Writes what was asked for, and the text where nothing else goes to stdout.
+fn tell(report: &Report, options: &Options) -> Result<(), CliError> {
+    let text = report.text();
+    if [&options.json, &options.junit, &options.html].into_iter().flatten().any(is_stdout) {
+        eprint!("\n{text}");
+    } else {
+        print(&format!("\n{text}"))?;
+    }
+    deliver(&options.json, || json::write(report))?;
+    deliver(&options.junit, || junit::write(report))?;
+    deliver(&options.html, || html::write(report))
+}
+
+fn is_stdout(file: &PathBuf) -> bool {
+    file == Path::new("-")
+}
+
+fn deliver(file: &Option<PathBuf>, write: impl FnOnce() -> String) -> Result<(), CliError> {
+    let Some(file) = file else { return Ok(()) };
+    if is_stdout(file) {
+        return print(&write());
+    }
+    let failed = |source: io::Error| CliError::Write { file: file.clone(), source };
+    fs::write(file, write()).map_err(failed)
 }

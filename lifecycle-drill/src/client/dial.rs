@@ -25,12 +25,15 @@ use rustls::{
 };
 
 use super::fate::{Fate, WireError};
+use crate::events::Tracer;
 
 /// Where to connect, and whether TLS is spoken there.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Tls>,
+    /// Who writes down what is done there, if anyone.
+    pub(crate) tracer: Option<Tracer>,
 }
 
 /// TLS as a client that accepts any certificate: it drills a process of our own.
@@ -57,6 +60,17 @@ pub(crate) enum Stream {
 impl Peer {
     /// Connects, and shakes hands if need be. Nothing of a request is sent by it.
     pub(crate) async fn dial(&self, alpn: Alpn, limit: Duration) -> Result<Stream, WireError> {
+        let pending = self.tracer.as_ref().map(|tracer| tracer.request("connect".to_owned()));
+        let dialled = self.dial_untold(alpn, limit).await;
+        match (&dialled, pending) {
+            (Err(error), Some(pending)) => pending.end(error.fate),
+            (_, Some(pending)) => pending.forget(),
+            (_, None) => {}
+        }
+        dialled
+    }
+
+    async fn dial_untold(&self, alpn: Alpn, limit: Duration) -> Result<Stream, WireError> {
         let connecting = timeout(limit.min(CONNECT_LIMIT), TcpStream::connect(self.address));
         let stream = match connecting.await {
             Ok(connected) => connected.map_err(WireError::connecting)?,
@@ -81,6 +95,12 @@ impl Peer {
         }
     }
 
+    /// The same address for one of many clients, told apart from the others.
+    pub(crate) fn one_of_many(mut self) -> Self {
+        self.tracer = self.tracer.map(|tracer| tracer.one_of_many());
+        self
+    }
+
     /// The scheme of its URLs.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
@@ -90,7 +110,7 @@ impl Peer {
 impl From<SocketAddr> for Peer {
     /// Without TLS.
     fn from(address: SocketAddr) -> Self {
-        Self { address, tls: None }
+        Self { address, tls: None, tracer: None }
     }
 }
 

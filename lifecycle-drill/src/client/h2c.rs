@@ -21,6 +21,7 @@ use super::{
     fate::{Fate, WireError},
     frames::{Scan, Seen},
 };
+use crate::events::{Pending, Trace, Tracer};
 
 /// One HTTP/2 connection. Its task ends with it.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct H2c {
     scan: Arc<Mutex<Scan>>,
     connection: JoinHandle<Result<(), h2::Error>>,
     scheme: &'static str,
+    tracer: Option<Tracer>,
+    _trace: Option<Trace>,
     limit: Duration,
 }
 
@@ -37,6 +40,7 @@ pub(crate) struct H2c {
 pub(crate) struct Asked {
     pub(crate) id: u32,
     response: ResponseFuture,
+    pending: Option<Pending>,
 }
 
 /// A response whose head has come.
@@ -45,6 +49,7 @@ pub(crate) struct Answering {
     id: u32,
     status: u16,
     body: RecvStream,
+    pending: Option<Pending>,
 }
 
 impl H2c {
@@ -58,7 +63,9 @@ impl H2c {
             .map_err(|_| WireError::new(Fate::ConnectTimedOut))?
             .map_err(|error| WireError::caused(Fate::ResetInConnect, error))?;
         let connection = tokio::spawn(connection);
-        Ok(Self { sender, scan, connection, scheme: peer.scheme(), limit })
+        let tracer = peer.tracer.clone();
+        let _trace = tracer.as_ref().map(Tracer::connection);
+        Ok(Self { sender, scan, connection, scheme: peer.scheme(), tracer, _trace, limit })
     }
 
     /// Sends a GET.
@@ -70,19 +77,23 @@ impl H2c {
         let request = http::Request::get(format!("{}://drill{path}", self.scheme))
             .body(())
             .map_err(|error| WireError::caused(Fate::NotSent, error))?;
-        let (response, _) = sender.send_request(request, true).map_err(not_sent)?;
-        Ok(Asked { id: response.stream_id().as_u32(), response })
+        let pending = self.tracer.as_ref().map(|tracer| tracer.request(format!("GET {path}")));
+        let (response, _) = match sender.send_request(request, true).map_err(not_sent) {
+            Ok(sent) => sent,
+            Err(error) => return Err(ended(pending, error)),
+        };
+        Ok(Asked { id: response.stream_id().as_u32(), response, pending })
     }
 
     /// Waits for the head of the response.
     pub(crate) async fn head(&self, asked: Asked) -> Result<Answering, WireError> {
-        let Asked { id, response } = asked;
+        let Asked { id, response, pending } = asked;
         match timeout(self.limit, response).await {
-            Err(_) => Err(WireError::new(Fate::TimedOut)),
-            Ok(Err(error)) => Err(self.failed(id, error, false)),
+            Err(_) => Err(ended(pending, WireError::new(Fate::TimedOut))),
+            Ok(Err(error)) => Err(ended(pending, self.failed(id, error, false))),
             Ok(Ok(response)) => {
                 let status = response.status().as_u16();
-                Ok(Answering { id, status, body: response.into_body() })
+                Ok(Answering { id, status, body: response.into_body(), pending })
             }
         }
     }
@@ -90,9 +101,17 @@ impl H2c {
     /// Reads one piece of the body; `None` at its proper end.
     pub(crate) async fn data(&self, answering: &mut Answering) -> Result<Option<usize>, WireError> {
         match timeout(self.limit, answering.body.data()).await {
-            Err(_) => Err(WireError::new(Fate::TimedOut)),
-            Ok(None) => Ok(None),
-            Ok(Some(Err(error))) => Err(self.failed(answering.id, error, true)),
+            Err(_) => Err(ended(answering.pending.take(), WireError::new(Fate::TimedOut))),
+            Ok(None) => {
+                if let Some(pending) = answering.pending.take() {
+                    pending.end(Fate::Answered { status: answering.status, close: false });
+                }
+                Ok(None)
+            }
+            Ok(Some(Err(error))) => {
+                let error = self.failed(answering.id, error, true);
+                Err(ended(answering.pending.take(), error))
+            }
             Ok(Some(Ok(bytes))) => {
                 // Fails only when the stream has ended meanwhile: nothing to release then.
                 let _ended = answering.body.flow_control().release_capacity(bytes.len());
@@ -152,6 +171,14 @@ impl Answering {
     pub(crate) fn status(&self) -> u16 {
         self.status
     }
+}
+
+/// The error, its fate written down.
+fn ended(pending: Option<Pending>, error: WireError) -> WireError {
+    if let Some(pending) = pending {
+        pending.end(error.fate);
+    }
+    error
 }
 
 /// A stream whose incoming bytes are looked at on their way.

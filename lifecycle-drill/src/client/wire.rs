@@ -13,6 +13,7 @@ use super::{
     fate::{Fate, WireError},
     http1::{self, Reader, Response},
 };
+use crate::events::{Trace, Tracer};
 
 /// One HTTP/1 connection whose bytes are sent when and as we say.
 ///
@@ -27,6 +28,7 @@ pub struct Wire {
     sent: u64,
     /// The limit of each call.
     limit: Duration,
+    trace: Option<Trace>,
 }
 
 /// How a connection ended, seen by one who only listens.
@@ -54,7 +56,8 @@ impl Wire {
     /// Connects as [`connect`](Self::connect) does, with TLS if the peer wants it.
     pub(crate) async fn open(peer: &Peer, alpn: Alpn, limit: Duration) -> Result<Self, WireError> {
         let stream = peer.dial(alpn, limit).await?;
-        Ok(Self { stream, inbox: BytesMut::new(), sent: 0, limit })
+        let trace = peer.tracer.as_ref().map(Tracer::connection);
+        Ok(Self { stream, inbox: BytesMut::new(), sent: 0, limit, trace })
     }
 
     /// Sends bytes as they are.
@@ -64,8 +67,14 @@ impl Wire {
     /// # Errors
     /// [`WireError`]: the connection is gone, or the peer takes no bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), WireError> {
+        self.trace(|trace| trace.sends(bytes.as_ref()));
+        let sent = self.send_untold(bytes.as_ref()).await;
+        self.trace_failure(&sent);
+        sent
+    }
+
+    async fn send_untold(&mut self, mut rest: &[u8]) -> Result<(), WireError> {
         let deadline = Instant::now() + self.limit;
-        let mut rest = bytes.as_ref();
         while !rest.is_empty() {
             let count = match timeout_at(deadline, self.stream.write(rest)).await {
                 Ok(written) => written.map_err(|error| self.torn(error, false))?,
@@ -128,10 +137,13 @@ impl Wire {
             while !read_more(&mut from, inbox, &mut reader, deadline, sent).await? {}
             Ok(())
         };
-        tokio::select! {
-            read = read => read?,
-            () = write => {}
-        }
+        let done = tokio::select! {
+            read = read => read,
+            () = write => Ok(()),
+        };
+        self.trace_failure(&done);
+        done?;
+        self.trace(|trace| ends(trace, &reader));
         self.sent = 0;
         reader.into_response().ok_or_else(|| WireError::new(Fate::Garbled))
     }
@@ -151,7 +163,14 @@ impl Wire {
         reader: &mut Reader,
         deadline: Instant,
     ) -> Result<bool, WireError> {
-        read_more(&mut self.stream, &mut self.inbox, reader, deadline, self.sent).await
+        self.trace(Trace::waits);
+        let (stream, inbox, sent) = (&mut self.stream, &mut self.inbox, self.sent);
+        let read = read_more(stream, inbox, reader, deadline, sent).await;
+        self.trace_failure(&read);
+        if matches!(read, Ok(true)) {
+            self.trace(|trace| ends(trace, reader));
+        }
+        read
     }
 
     /// Reads until the head is there.
@@ -175,7 +194,11 @@ impl Wire {
                 }
             }
         });
-        ended.await.unwrap_or(Hangup::StillOpen)
+        let hangup = ended.await.unwrap_or(Hangup::StillOpen);
+        if hangup != Hangup::StillOpen {
+            self.trace(Trace::closes);
+        }
+        hangup
     }
 
     /// Reads what comes next, as it is; `None` at the end.
@@ -190,6 +213,23 @@ impl Wire {
             }
         }
         Ok(Some(self.inbox.split()))
+    }
+
+    fn trace(&mut self, note: impl FnOnce(&mut Trace)) {
+        if let Some(trace) = &mut self.trace {
+            note(trace);
+        }
+    }
+
+    fn trace_failure<T>(&mut self, result: &Result<T, WireError>) {
+        if let Err(error) = result {
+            self.trace(|trace| {
+                trace.ends(error.fate);
+                if error.fate != Fate::TimedOut {
+                    trace.closes();
+                }
+            });
+        }
     }
 
     fn torn(&self, error: io::Error, began: bool) -> WireError {
@@ -224,6 +264,13 @@ async fn read_more(
             reader.feed(inbox).map_err(garbled)?;
             Ok(reader.is_done())
         }
+    }
+}
+
+/// The response is whole.
+fn ends(trace: &mut Trace, reader: &Reader) {
+    if let Some(response) = reader.so_far() {
+        trace.ends(Fate::Answered { status: response.status(), close: response.closes() });
     }
 }
 

@@ -13,12 +13,14 @@ use super::{
     dial::{Alpn, Peer, Stream},
     fate::{Fate, WireError},
 };
+use crate::events::Pending;
 
 /// One WebSocket connection.
 #[derive(Debug)]
 pub(crate) struct Ws {
     socket: WebSocketStream<Stream>,
     limit: Duration,
+    pending: Option<Pending>,
 }
 
 /// How a WebSocket ended.
@@ -42,7 +44,9 @@ impl Ws {
             let url = format!("ws://{}{path}", peer.address);
             // Boxed: the handshake's future is large.
             let (socket, _) = Box::pin(client_async(url, stream)).await.map_err(failed)?;
-            Ok(Self { socket, limit })
+            let tracer = peer.tracer.as_ref();
+            let pending = tracer.map(|tracer| tracer.request(format!("WebSocket {path}")));
+            Ok(Self { socket, limit, pending })
         };
         timeout(limit, connect).await.map_err(|_| WireError::new(Fate::TimedOut))?
     }
@@ -79,7 +83,14 @@ impl Ws {
                 }
             }
         };
-        timeout(limit, listen).await.ok()
+        let end = timeout(limit, listen).await.ok();
+        if let (Some(end), Some(pending)) = (end, self.pending.take()) {
+            pending.end(match end {
+                WsEnd::Closed(_) => Fate::Answered { status: 101, close: true },
+                WsEnd::Torn => Fate::Truncated,
+            });
+        }
+        end
     }
 }
 

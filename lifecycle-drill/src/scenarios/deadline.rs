@@ -10,7 +10,6 @@ use crate::{
     routes::{lasting, path_only},
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
-    signal::Signal,
     stage::{During as _, Flaw, Stage, ensure, served},
     subject::BlockerReport,
 };
@@ -83,7 +82,7 @@ async fn long_request(stage: &mut Stage) -> Result<(), Flaw> {
     let mut wire = stage.wire().await?;
     wire.send(stage.get_work(TEN_MINUTES)).await.during("asking for work of ten minutes")?;
     sleep(SETTLE).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.exits_cut().await?;
     drop(wire); // Held until here.
     Ok(())
@@ -107,7 +106,7 @@ async fn outlives(stage: &mut Stage, setting: Setting, blocker: Blocker) -> Resu
     let ask = request("GET", &lasting(&template, Duration::from_secs(60)), None);
     wire.send(ask).await.during("asking for what blocks")?;
     sleep(SETTLE).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.exits_cut().await?;
     drop(wire); // Held until here.
     match stage.subject.report {
@@ -128,7 +127,7 @@ async fn panic_contained(stage: &mut Stage) -> Result<(), Flaw> {
     ensure(contained, || format!("GET {path}: {fate}, expected 500 or a closed connection"))?;
     let after = stage.wire().await?.get(&stage.subject.routes.quick_path()).await;
     served(&after.during("a request after the panic")?, "a request after the panic")?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.exits_clean(stage.idle_end()).await
 }
 

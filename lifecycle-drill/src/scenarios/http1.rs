@@ -10,7 +10,6 @@ use crate::{
     routes::sized,
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
-    signal::Signal,
     stage::{During as _, Flaw, Stage, closes, ensure, ok, served},
 };
 
@@ -136,7 +135,7 @@ pub(super) async fn silent(stage: &mut Stage, said: &[u8]) -> Result<(), Flaw> {
     let mut wire = stage.wire().await?;
     wire.send(said).await.during("saying less than a request")?;
     sleep(SETTLE).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.exits_clean(stage.idle_end()).await?;
     drop(wire); // Held until here.
     Ok(())
@@ -145,7 +144,7 @@ pub(super) async fn silent(stage: &mut Stage, said: &[u8]) -> Result<(), Flaw> {
 async fn idle_keep_alive(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let wire = used(stage).await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.exits_clean(stage.idle_end()).await?;
     drop(wire); // Held until here.
     Ok(())
@@ -156,7 +155,7 @@ async fn in_flight(stage: &mut Stage, left: Duration, afterwards: Afterwards) ->
     let mut wire = stage.wire().await?;
     wire.send(stage.get_work(left + SETTLE)).await.during("asking for work")?;
     sleep(SETTLE).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     let response = wire.response().await.during("work in flight")?;
     stage.note("the work in flight is answered");
     ok(&response, "work in flight")?;
@@ -176,7 +175,7 @@ async fn finite_stream(stage: &mut Stage) -> Result<(), Flaw> {
     let length = 32 * MIB;
     stage.start(Setting::Plain).await?;
     let (mut wire, mut reader) = big(stage, length).await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.at(stage.subject.lame_duck + Duration::from_millis(300)).await;
     stage.note("reading on");
     let deadline = Instant::now() + stage.subject.request_timeout;
@@ -205,7 +204,7 @@ async fn finite_stream(stage: &mut Stage) -> Result<(), Flaw> {
 async fn does_not_read(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let (wire, _reader) = big(stage, 64 * MIB).await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.exits_cut().await?;
     drop(wire); // Held until here.
     Ok(())
@@ -218,7 +217,7 @@ async fn stalled_upload(stage: &mut Stage) -> Result<(), Flaw> {
     let part = request("POST", &path, Some(10)) + "abc";
     wire.send(part).await.during("sending a part of an upload")?;
     sleep(SETTLE).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.exits_cut().await?;
     drop(wire); // Held until here.
     Ok(())

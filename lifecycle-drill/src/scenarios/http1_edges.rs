@@ -9,7 +9,6 @@ use crate::{
     process::Setting,
     scenario::{Need, Scenario, Theme},
     scenarios::{http1::used, signals::SETTLE},
-    signal::Signal,
     stage::{During as _, Flaw, Stage, closes, ensure, ok, served},
 };
 
@@ -106,7 +105,7 @@ async fn half_head(
         Finished::InLameDuck => {
             wire.send(half).await.during("sending half a head before the signal")?;
             sleep(SETTLE).await;
-            stage.signal(Signal::Term)?;
+            stage.stop()?;
             stage.at(stage.subject.lame_duck / 2).await;
         }
         Finished::AfterClose => {
@@ -147,7 +146,7 @@ async fn pipelined_before(stage: &mut Stage) -> Result<(), Flaw> {
     let quick = request("GET", &stage.subject.routes.quick_path(), None);
     wire.send(stage.get_work(time) + &quick).await.during("sending two requests at once")?;
     sleep(SETTLE).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     let first = wire.response().await.during("the first of two requests")?;
     ok(&first, "the first of two requests")?;
     stage.note(format!("the first is answered, close: {}", first.closes()));
@@ -163,7 +162,7 @@ async fn pipelined_before(stage: &mut Stage) -> Result<(), Flaw> {
 async fn pipelined_lame_duck(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let mut wire = used(stage).await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.at(stage.subject.lame_duck / 2).await;
     let quick = request("GET", &stage.subject.routes.quick_path(), None);
     wire.send(quick.repeat(2)).await.during("sending two requests at once")?;
@@ -189,9 +188,9 @@ async fn half_then_close(stage: &mut Stage, wire: &mut Wire, part: &[u8]) -> Res
     if before_close.is_zero() {
         wire.send(part).await.during("sending a part before the signal")?;
         sleep(SETTLE).await;
-        stage.signal(Signal::Term)?;
+        stage.stop()?;
     } else {
-        stage.signal(Signal::Term)?;
+        stage.stop()?;
         stage.at(before_close).await;
         wire.send(part).await.during("sending a part in the lame duck")?;
         stage.note("sent a part");

@@ -9,7 +9,6 @@ use crate::{
     process::Setting,
     scenario::{Need, Scenario, Theme},
     scenarios::{http1::used, http1_edges::is_clean_end, signals::SETTLE},
-    signal::Signal,
     stage::{During as _, Flaw, Stage, closes, ensure, ok, served},
 };
 
@@ -75,7 +74,7 @@ pub(super) const SCENARIOS: [Scenario; 5] = [
 async fn idle_reuse_in_lame_duck(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let mut wire = used(stage).await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.at(stage.subject.lame_duck / 2).await;
     let response = wire.get(&stage.subject.routes.quick_path()).await;
     let response = response.during("a request on a kept connection in the lame duck")?;
@@ -95,7 +94,7 @@ async fn idle_reuse_after_close(stage: &mut Stage) -> Result<(), Flaw> {
     let silence = stage.subject.idle_drain_timeout.saturating_sub(stage.subject.lame_duck);
     sleep(silence).await;
     let (holder, time) = hold(stage).await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.listener_closed().await?;
     sleep(AFTER_CLOSE).await;
     match wire.hangup(Duration::from_millis(1)).await {
@@ -117,7 +116,7 @@ async fn idle_reuse_after_close(stage: &mut Stage) -> Result<(), Flaw> {
 async fn new_connections(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.routes.quick_path();
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     let until = stage.subject.lame_duck.saturating_sub(CLOSE_MARGIN);
     let mut count = 0;
     while stage.cause().elapsed() < until {
@@ -138,7 +137,7 @@ async fn new_connections(stage: &mut Stage) -> Result<(), Flaw> {
 async fn refused_after_close(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let (holder, time) = hold(stage).await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.listener_closed().await?;
     for _ in 0..10 {
         let address = stage.process()?.address();
@@ -156,7 +155,7 @@ async fn refused_after_close(stage: &mut Stage) -> Result<(), Flaw> {
 
 async fn early_answer(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.at(stage.subject.lame_duck / 2).await;
     let mut wire = stage.wire().await?;
     let response = wire.post(NO_SUCH_PATH, &vec![b'x'; 2 * 1024 * 1024]).await;

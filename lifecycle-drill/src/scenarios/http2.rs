@@ -10,7 +10,6 @@ use crate::{
     routes::lasting,
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
-    signal::Signal,
     stage::{During as _, Flaw, Stage, ensure},
 };
 
@@ -75,7 +74,7 @@ async fn mute(stage: &mut Stage, said: Vec<u8>) -> Result<(), Flaw> {
     let mut wire = stage.wire_for_http2().await?;
     wire.send(said).await.during("saying less than a request")?;
     sleep(SETTLE).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.exits_clean(stage.idle_end() + GOAWAY_LIMIT).await?;
     drop(wire); // Held until here.
     Ok(())
@@ -93,7 +92,7 @@ async fn never_answers_ping(stage: &mut Stage) -> Result<(), Flaw> {
     wire.send(ask).await.during("a stream")?;
     watch(&mut wire, &mut scan, |scan| scan.seen().ended.contains(&1)).await?;
     stage.note("one stream answered; no PING will be");
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.exits_clean(stage.idle_end() + GOAWAY_LIMIT).await?;
     drop(wire); // Held until here.
     Ok(())
@@ -103,7 +102,7 @@ async fn idle_goaway(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let mut client = stage.h2c().await?;
     quick(stage, &client, "a first stream").await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     let end = stage.idle_end() + stage.subject.slack;
     let left = (stage.cause() + end).saturating_duration_since(Instant::now());
     let closed = client.closed(left).await;
@@ -124,7 +123,7 @@ async fn streams_in_flight(stage: &mut Stage) -> Result<(), Flaw> {
         asked.push(asking.during("opening a stream")?);
     }
     sleep(SETTLE).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     for asked in asked {
         let id = asked.id;
         let fate = client.answer(asked).await.during("a stream in flight")?;
@@ -138,7 +137,7 @@ async fn new_stream(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let client = stage.h2c().await?;
     quick(stage, &client, "a first stream").await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.at(stage.subject.lame_duck / 2).await;
     if client.told_to_go() {
         // An early GOAWAY is well: then the client goes to a new connection.

@@ -9,7 +9,6 @@ use crate::{
     ledger::Ledger,
     process::Setting,
     scenario::{Need, Scenario, Theme},
-    signal::Signal,
     stage::{Flaw, Stage, ensure, ms},
 };
 
@@ -113,7 +112,7 @@ async fn one_stop(stage: &mut Stage, clients: u32, manner: Manner) -> Result<Sto
     // Dropped on an early return, which ends the clients.
     let running = start(&plan, clients);
     sleep(WARM_UP).await;
-    let cause = stage.signal(Signal::Term)?;
+    let cause = stage.stop()?;
     // The machine is busy with the load itself: one more second.
     let exit = stage.exits_clean(stage.idle_end() + BUSY).await;
     let drain = stage

@@ -40,7 +40,7 @@ pub(super) enum Manner {
 pub(super) fn start(plan: &Plan, count: u32) -> JoinSet<Ledger> {
     let mut clients = JoinSet::new();
     for _ in 0..count {
-        let plan = plan.clone();
+        let plan = Plan { peer: plan.peer.clone().one_of_many(), ..plan.clone() };
         clients.spawn(async move {
             let mut ledger = Ledger::new();
             match plan.manner {

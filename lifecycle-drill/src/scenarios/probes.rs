@@ -8,7 +8,6 @@ use crate::{
     process::Setting,
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
-    signal::Signal,
     stage::{During as _, Flaw, Stage, ensure, ms, ok, served},
 };
 
@@ -62,7 +61,7 @@ async fn readiness_falls_first(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.ready_path.clone().unwrap_or_default();
     stage.probe_rises(&path).await?;
-    let cause = stage.signal(Signal::Term)?;
+    let cause = stage.stop()?;
     // Later than the listener's close it would be of no use to anyone.
     let by = (READINESS_LIMIT + stage.subject.slack).min(stage.subject.lame_duck * 3 / 4);
     loop {
@@ -111,7 +110,7 @@ async fn startup_holds(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.startup_path.clone().unwrap_or_default();
     stage.probe_rises(&path).await?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     // Without a lame duck there is no moment at which it must still answer.
     if stage.subject.lame_duck > CLOSE_MARGIN * 2 {
         stage.at(stage.subject.lame_duck / 2).await;
@@ -133,7 +132,7 @@ async fn holds_until_answered(
     let mut holder = stage.wire().await?;
     holder.send(stage.get_work(time)).await.during("asking for work")?;
     sleep(SETTLE).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     let until = match apart {
         // The request began before the signal, so it is answered before this.
         true => time.saturating_sub(SETTLE + CLOSE_MARGIN),

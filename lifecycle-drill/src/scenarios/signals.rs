@@ -34,7 +34,7 @@ pub(super) const SCENARIOS: [Scenario; 6] = [
             "install the handlers in the first line of main; let the start-up itself end when \
              the signal comes",
         ),
-        &[],
+        &[Need::OrdinaryPid],
         |stage| Box::pin(first_milliseconds(stage)),
     ),
     Scenario::new(

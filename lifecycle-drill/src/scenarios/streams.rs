@@ -8,7 +8,6 @@ use crate::{
     client::{Fate, Framing, Reader, request},
     process::Setting,
     scenario::{Need, Scenario, Theme},
-    signal::Signal,
     stage::{During as _, Flaw, Stage, ensure, ms},
 };
 
@@ -48,7 +47,7 @@ async fn over_http1(stage: &mut Stage) -> Result<(), Flaw> {
     while reader.so_far().is_none_or(|response| response.body_length() == 0) {
         wire.advance(&mut reader, patience).await.during("waiting for a first event")?;
     }
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     let deadline = stage.cause() + stage.subject.grace;
     let mut heard = Heard::default();
     while !wire.advance(&mut reader, deadline).await.during("an event stream in the drain")? {
@@ -68,7 +67,7 @@ async fn over_http2(stage: &mut Stage) -> Result<(), Flaw> {
     let status = answering.status();
     ensure(status == 200, || format!("an event stream: answered {status}"))?;
     client.data(&mut answering).await.during("waiting for a first event")?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     let mut heard = Heard::default();
     let reading = "an event stream in the drain";
     while let Some(bytes) = client.data(&mut answering).await.during(reading)? {

@@ -6,7 +6,6 @@ use crate::{
     client::{Ws, WsEnd},
     process::Setting,
     scenario::{Need, Scenario, Theme},
-    signal::Signal,
     stage::{During as _, Flaw, Stage, ensure, ms},
 };
 
@@ -29,7 +28,7 @@ async fn closed_1001(stage: &mut Stage) -> Result<(), Flaw> {
     let (peer, limit) = (stage.peer()?, stage.subject.request_timeout);
     let mut ws = Ws::connect(&peer, &path, limit).await.during("opening a WebSocket")?;
     ws.echo("before").await.during("an echo before the signal")?;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     let (lame_duck, slack) = (stage.subject.lame_duck, stage.subject.slack);
     if !lame_duck.is_zero() {
         stage.at(lame_duck / 2).await;
