@@ -133,7 +133,8 @@ impl Scenario {
                 }
             }
         };
-        stage.last_look().await;
+        // Boxed, so that the future stays small for those who play many.
+        Box::pin(stage.last_look()).await;
         stage.verdict(self, outcome, began.elapsed())
     }
 

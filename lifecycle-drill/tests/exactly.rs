@@ -59,10 +59,10 @@ async fn fails_exactly(subject: Subject, expected: &[&str]) {
     assert!(passed.len() > 25, "{passed:?}");
 }
 
-async fn passes_exactly(subject: Subject, expected: &[&'static str], either: &str) {
+async fn passes_exactly(subject: Subject, expected: &[&'static str], either: &[&str]) {
     let (mut failed, mut passed) = play(subject.clone()).await;
-    failed.remove(either);
-    passed.remove(either);
+    failed.retain(|name| !either.contains(name));
+    passed.retain(|name| !either.contains(name));
     for name in expected {
         if failed.contains(name)
             && by_name(name).expect("it has played").run(&subject).await.passed()
@@ -81,20 +81,21 @@ const AT_START: &str = "signals-sigterm-at-start";
 #[tokio::test]
 async fn one_that_ignores_the_signals_passes_nothing() {
     let subject = service("ignores-sigterm").grace(Duration::from_secs(2));
-    passes_exactly(subject, &[], AT_START).await;
+    passes_exactly(subject, &[], &[AT_START]).await;
 }
 
 #[tokio::test]
 async fn one_that_exits_at_once_passes_where_nothing_is_under_way() {
     let idle = [
-        "deadline-panic-contained",
         "http1-connected-silent",
         "http1-half-head",
         "http1-idle-keep-alive",
         "signals-sigint-terminal",
         "signals-sigquit",
     ];
-    passes_exactly(service("exits-at-once"), &idle, AT_START).await;
+    // Its last answer is sent before it is counted as done: 0 or 3, as the signal comes.
+    let either = [AT_START, "deadline-panic-contained"];
+    passes_exactly(service("exits-at-once"), &idle, &either).await;
 }
 
 #[tokio::test]
