@@ -241,7 +241,7 @@ async fn a_wrong_argument_is_usage_and_a_wrong_url_one_line() {
         assert!(stderr.contains("sage") || stderr.contains("--help"), "{stderr}");
     }
     for (url, says) in [
-        ("jobs.db", "begins with one of memory:"),
+        ("jobs.db", "begins with one of amqp:"),
         ("kafka://app:swordfish@host", "no queue has the scheme kafka:"),
         ("sqlite:/nowhere/at/all.db", "unable to open database file"),
         ("sqlite::memory:", "needs a file"),

@@ -43,7 +43,9 @@ impl From<Fault> for QueueError {
             Fault::Refused => Self::unavailable("the broker refused the message"),
             Fault::Revoked => Self::unavailable("the broker has ended the consumer"),
             Fault::TimedOut(bound) => Self::timed_out(bound),
-            Fault::Unroutable(key) => Self::NotPrepared { what: format!("no queue takes {key}") },
+            Fault::Unroutable(key) => {
+                Self::NotPrepared { what: format!("no queue takes {key}; call `prepare()`") }
+            }
             Fault::Unsupported(what) => Self::Unsupported { what },
         }
     }
@@ -54,7 +56,9 @@ fn of_lapin(error: Error) -> QueueError {
     let message = said.get_message().to_string();
     match said.kind() {
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => QueueError::Denied(error.into()),
-        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => QueueError::NotPrepared { what: message },
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
+            QueueError::NotPrepared { what: format!("{message}; call `prepare()`") }
+        }
         AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
             QueueError::Invalid { what: format!("the broker has it otherwise: {message}") }
         }
@@ -101,7 +105,10 @@ mod tests {
         let refused = said(AMQPSoftError::ACCESSREFUSED, "ACCESS_REFUSED");
         assert!(matches!(refused, QueueError::Denied(_)));
         let missing = said(AMQPSoftError::NOTFOUND, "NOT_FOUND - no queue 'mail'");
-        assert_eq!(missing.to_string(), "not prepared: NOT_FOUND - no queue 'mail'");
+        assert_eq!(
+            missing.to_string(),
+            "not prepared: NOT_FOUND - no queue 'mail'; call `prepare()`"
+        );
         let vhost = said(AMQPHardError::NOTALLOWED, "NOT_ALLOWED - vhost x not found");
         assert!(matches!(vhost, QueueError::Invalid { .. }));
         let vhost = said(AMQPHardError::NOTALLOWED, "NOT_ALLOWED - access to vhost 'x' refused");

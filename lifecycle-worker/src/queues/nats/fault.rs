@@ -95,7 +95,8 @@ pub(super) fn of_request(error: RequestError) -> QueueError {
 }
 
 pub(super) fn missing() -> QueueError {
-    QueueError::NotPrepared { what: "the stream or its consumer is not there".to_owned() }
+    let what = "the stream or its consumer is not there; call `prepare()`".to_owned();
+    QueueError::NotPrepared { what }
 }
 
 pub(super) fn no_jetstream() -> QueueError {
