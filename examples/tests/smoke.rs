@@ -1,5 +1,6 @@
 //! Starts every example as a process, uses it a little, and stops it.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::large_futures, reason = "a test runs a few at a time")]
 
 use std::time::Duration;
 

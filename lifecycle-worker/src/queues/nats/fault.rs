@@ -16,7 +16,8 @@ use crate::error::{BoxError, QueueError, chain};
 pub(super) fn of_connect(error: ConnectError) -> QueueError {
     match error.kind() {
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-            QueueError::Denied(error.into())
+            // Its own words have the source's in them, which says the same.
+            QueueError::Denied(error.kind().to_string().into())
         }
         ConnectErrorKind::ServerParse => not_a_url(),
         _ => QueueError::unavailable(error),
