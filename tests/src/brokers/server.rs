@@ -64,9 +64,18 @@ impl Server {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    /// Stops its clock: it keeps its sockets and answers nobody.
+    /// Stops its clock: it keeps its sockets and answers nobody. Returns when all of its
+    /// threads stand still, which takes a moment after the signal.
+    ///
+    /// # Panics
+    /// When they do not within a second.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        let limit = Instant::now() + PAUSE_LIMIT;
+        while !self.child.id().is_none_or(stands_still) {
+            assert!(Instant::now() < limit, "it goes on after SIGSTOP");
+            std::thread::yield_now();
+        }
     }
 
     /// Lets it go on.
@@ -100,6 +109,14 @@ impl Server {
     }
 }
 
+fn stands_still(pid: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    tasks.flatten().all(|task| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        status.lines().find(|line| line.starts_with("State:")).is_none_or(|line| line.contains('T'))
+    })
+}
+
 /// A port that nobody listens on at this moment.
 ///
 /// # Panics
@@ -123,4 +140,5 @@ pub fn needs(paths: &[&str], package: &str) -> PathBuf {
 }
 
 const START_LIMIT: Duration = Duration::from_secs(30);
+const PAUSE_LIMIT: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
