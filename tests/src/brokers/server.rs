@@ -117,14 +117,16 @@ fn stands_still(pid: u32) -> bool {
     })
 }
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment, and that the system gives to no client: below
+/// its range for those, so that a server which is stopped finds it free when it starts again.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+    let ports = std::iter::repeat_with(|| fastrand::u16(PORTS)).take(PORTS_TRIED);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.into_iter().find(is_free).expect("a free port")
 }
 
 /// The path of a program, or a panic that says which Debian package has it.
@@ -140,5 +142,7 @@ pub fn needs(paths: &[&str], package: &str) -> PathBuf {
 }
 
 const START_LIMIT: Duration = Duration::from_secs(30);
+const PORTS: std::ops::Range<u16> = 11_000..32_000;
+const PORTS_TRIED: usize = 1000;
 const PAUSE_LIMIT: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
