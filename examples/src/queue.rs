@@ -23,6 +23,8 @@ pub struct Unusable(QueueError);
 /// # Cancel safety
 /// Cancel safe: nothing was claimed.
 pub async fn connect(url: &str) -> Result<AnyQueue, Unusable> {
+    // Who does the cryptography of `rediss://` is the program's choice; it may be made already.
+    drop(rustls::crypto::ring::default_provider().install_default());
     Ok(AnyQueue::connect(url).await?)
 }
 

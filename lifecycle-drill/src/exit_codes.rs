@@ -14,7 +14,8 @@ pub struct ExitCodes {
 }
 
 impl ExitCodes {
-    /// 0 when all was drained, 3 when the deadline cut work, 128 + n when forced by signal n.
+    /// 0 when all was drained, 3 when the deadline cut work or a job was left to its lease,
+    /// 128 + n when forced by signal n.
     pub fn new() -> Self {
         Self { clean: 0, cut: 3, forced_base: 128, cut_untold: false }
     }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::jobs::QueueJobs;
 use crate::report::Told;
 use crate::signal::Signal;
 
@@ -18,6 +19,9 @@ pub enum ExitReason {
     Failed,
     /// The deadline cut work that was in flight.
     Cut,
+    /// All work finished in time, but a worker could not return a job, or does not know whether
+    /// it has claimed one: nobody else gets that before its lease ends.
+    LeftToLease,
     /// All work finished in time, but a close hook failed or panicked.
     HookFailed,
     /// Everything finished in time.
@@ -27,8 +31,9 @@ pub enum ExitReason {
 /// Which exit code stands for which end.
 ///
 /// Default: 128 + n when a further signal n forced the hard stop (as shells count death
-/// by a signal), 1 when a component failed, 3 when the deadline cut work, 0 otherwise; a
-/// failed close hook does not change it, unless [`hook_failed`](Self::hook_failed) says so.
+/// by a signal), 1 when a component failed, 3 when the deadline cut work or a worker left a job
+/// to its lease ([`QueueJobs`](crate::QueueJobs)), 0 otherwise; a failed close hook does not
+/// change it, unless [`hook_failed`](Self::hook_failed) says so.
 ///
 /// # Examples
 /// ```
@@ -62,7 +67,7 @@ impl ExitPolicy {
         Self { failed: code, ..self }
     }
 
-    /// The code when the deadline cut work.
+    /// The code when the deadline cut work, or a worker left a job to its lease.
     #[must_use]
     pub fn cut(self, code: u8) -> Self {
         Self { cut: code, ..self }
@@ -79,7 +84,7 @@ impl ExitPolicy {
         match reason {
             ExitReason::Forced(signal) => self.forced.unwrap_or(128 + signal.number()),
             ExitReason::Failed => self.failed,
-            ExitReason::Cut => self.cut,
+            ExitReason::Cut | ExitReason::LeftToLease => self.cut,
             ExitReason::HookFailed => self.hook_failed,
             ExitReason::Clean => 0,
         }
@@ -102,6 +107,8 @@ impl ExitReason {
             Self::Failed
         } else if told.cuts.iter().any(|cut| !cut.blockers.is_empty()) {
             Self::Cut
+        } else if told.jobs.iter().any(QueueJobs::has_left_any) {
+            Self::LeftToLease
         } else if told.hooks.iter().any(|ended| ended.end.is_failure()) {
             Self::HookFailed
         } else {
@@ -116,6 +123,7 @@ impl fmt::Display for ExitReason {
             Self::Forced(signal) => write!(f, "forced by {signal}"),
             Self::Failed => f.write_str("a component failed"),
             Self::Cut => f.write_str("the deadline cut work"),
+            Self::LeftToLease => f.write_str("a job was left to its lease"),
             Self::HookFailed => f.write_str("a close hook failed"),
             Self::Clean => f.write_str("everything finished"),
         }
@@ -145,6 +153,7 @@ mod tests {
         assert_eq!(policy.code(ExitReason::Forced(Signal::Interrupt)), 130);
         assert_eq!(policy.code(ExitReason::Failed), 1);
         assert_eq!(policy.code(ExitReason::Cut), 3);
+        assert_eq!(policy.code(ExitReason::LeftToLease), 3);
         assert_eq!(policy.code(ExitReason::Clean), 0);
         assert_eq!(policy.code(ExitReason::HookFailed), 0);
         let own = policy.forced(9).failed(8).cut(7).hook_failed(6);

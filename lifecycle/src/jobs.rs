@@ -46,6 +46,13 @@ impl QueueJobs {
     pub fn new(queue: impl Into<String>) -> Self {
         Self { queue: queue.into(), ..Self::default() }
     }
+
+    /// Whether a job may have to wait for the end of a lease: one that could not be returned, or
+    /// a claim whose answer did not come.
+    #[must_use]
+    pub fn has_left_any(&self) -> bool {
+        self.left_to_lease > 0 || self.claims_uncertain > 0
+    }
 }
 
 impl fmt::Display for QueueJobs {
@@ -84,5 +91,8 @@ mod tests {
             "jobs of orders: 0 finished, 2 returned half done, 1 left to their lease, \
              1 claimed perhaps, the last lease ends in 12.3 s"
         );
+        assert!(jobs.has_left_any());
+        (jobs.left_to_lease, jobs.claims_uncertain) = (0, 0);
+        assert!(!jobs.has_left_any(), "what was returned is not left");
     }
 }

@@ -43,7 +43,8 @@
 //! # Exit codes
 //!
 //! The first that applies: 128 + n when a further signal n forced the stop; 1 when a
-//! component failed; 3 when the deadline cut work; 0. [`ExitPolicy`] changes them.
+//! component failed; 3 when the deadline cut work or a job was left to its
+//! lease; 0. [`ExitPolicy`] changes them.
 //!
 //! # What wakes an idle process
 //!

@@ -12,4 +12,5 @@ mod redis;
 mod sql;
 mod sqs;
 mod swap;
+mod tls;
 mod torture;

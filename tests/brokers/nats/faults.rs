@@ -213,3 +213,49 @@ async fn what_is_wrong_is_said_clearly() {
         assert!(matches!(error, QueueError::Invalid { .. }), "{name}: {error:?}");
     }
 }
+
+/// The server says it beside the call, which it leaves without an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_user_may_not_do_is_said_at_once() {
+    let user = |name: &str, deny: &str| {
+        format!("{{ user: {name}, password: x, permissions: {{ {deny} }} }}\n")
+    };
+    let users = [
+        "{ user: all, password: x }\n".to_owned(),
+        user("creates", "publish: { deny: \"$JS.API.STREAM.CREATE.>\" }"),
+        user("pushes", "publish: { deny: \"lifecycle.>\" }"),
+        user("claims", "publish: { deny: \"$JS.API.CONSUMER.MSG.NEXT.>\" }"),
+        user("settles", "publish: { deny: \"$JS.ACK.>\" }"),
+        user("hears", "subscribe: { deny: \"_INBOX.>\" }"),
+    ];
+    let users = users.concat();
+    let server =
+        PrivateNats::with(&format!("jetstream: enabled\nauthorization {{ users: [\n{users}] }}\n"))
+            .await;
+    let queue = async |user: &str| {
+        let url = format!("nats://{user}:x@127.0.0.1:{}", server.port());
+        NatsQueue::connect(&url, "mail").await.unwrap()
+    };
+    let began = Instant::now();
+    let denied = |error: &QueueError, subject: &str| {
+        assert!(matches!(error, QueueError::Denied(_)), "{error:?}");
+        assert!(format!("{error:?}").contains(subject), "{error:?}");
+    };
+    let error = queue("creates").await.prepare().await.unwrap_err();
+    denied(&error, "$JS.API.STREAM.CREATE.lifecycle-mail");
+    let all = queue("all").await;
+    all.prepare().await.unwrap();
+    all.push(&jobs(1)).await.unwrap();
+    denied(&queue("pushes").await.push(&jobs(1)).await.unwrap_err(), "lifecycle.mail.jobs");
+    let error = queue("claims").await.claim(most(1), LEASE).await.unwrap_err();
+    denied(&error, "$JS.API.CONSUMER.MSG.NEXT.lifecycle-mail");
+    let settles = queue("settles").await;
+    let held = settles.claim(most(1), LEASE).await.unwrap();
+    match &settles.ack(&receipts(&held)).await[..] {
+        [Settled::Retry(error)] => denied(error, "$JS.ACK.lifecycle-mail.workers."),
+        other => panic!("{other:?}"),
+    }
+    denied(&queue("hears").await.ping().await.unwrap_err(), "_INBOX.");
+    // A single call that was waited for would take 5 s.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}

@@ -65,7 +65,7 @@ impl PrivateNats {
     /// Stops it: SIGTERM.
     ///
     /// # Panics
-    /// When it does not end within 30 s.
+    /// When it does not end within 60 s.
     ///
     /// # Cancel safety
     /// Cancel safe: it has been told, and is killed on drop.

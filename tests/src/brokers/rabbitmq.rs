@@ -24,6 +24,12 @@ pub struct PrivateRabbit {
     names: u16,
 }
 
+const CONFIGURATION: &str = "rabbitmq.conf";
+/// Nodes meet on this machine only, and a scheduler without work sleeps: by default it spins
+/// for a while, on cores that the test needs.
+const ERLANG: &str =
+    "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none";
+
 impl PrivateRabbit {
     /// Starts one.
     ///
@@ -33,6 +39,17 @@ impl PrivateRabbit {
     /// # Cancel safety
     /// Cancel safe: the processes are killed.
     pub async fn start() -> Self {
+        Box::pin(Self::with("")).await
+    }
+
+    /// Starts one with this in its configuration file, `rabbitmq.conf`.
+    ///
+    /// # Panics
+    /// When the package is missing, or it does not start.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the processes are killed.
+    pub async fn with(configuration: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         let names = free_port();
         let mut epmd = Command::new(needs(&["/usr/bin/epmd"], "rabbitmq-server"));
@@ -41,6 +58,7 @@ impl PrivateRabbit {
         std::fs::create_dir(&own).expect("a folder");
         let epmd = Box::pin(Server::start(epmd, &own, names)).await;
         std::fs::write(folder.path().join("plugins"), "[].").expect("a file");
+        std::fs::write(folder.path().join(CONFIGURATION), configuration).expect("a file");
         let (port, distribution) = (free_port(), free_port());
         let mut this = Self { server: None, _epmd: epmd, folder, port, distribution, names };
         Box::pin(this.start_again()).await;
@@ -62,7 +80,7 @@ impl PrivateRabbit {
     /// Stops it: SIGTERM.
     ///
     /// # Panics
-    /// When it does not end within 30 s.
+    /// When it does not end within 60 s.
     ///
     /// # Cancel safety
     /// Cancel safe: it has been told, and is killed on drop.
@@ -149,7 +167,7 @@ impl PrivateRabbit {
             ("ERL_EPMD_PORT", &self.names.to_string()),
             ("ERL_EPMD_ADDRESS", "127.0.0.1"),
             ("RABBITMQ_CONF_ENV_FILE", "/dev/null"),
-            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}"),
+            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG),
             // Its script is then replaced by the node: a signal meets the node itself.
             ("RUNNING_UNDER_SYSTEMD", "true"),
         ] {
@@ -159,7 +177,7 @@ impl PrivateRabbit {
             ("HOME", ""),
             ("RABBITMQ_MNESIA_BASE", "mnesia"),
             ("RABBITMQ_LOG_BASE", "log"),
-            ("RABBITMQ_CONFIG_FILE", "rabbitmq.conf"),
+            ("RABBITMQ_CONFIG_FILE", CONFIGURATION),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", "plugins"),
         ] {
             command.env(name, folder.join(file));

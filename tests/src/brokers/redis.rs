@@ -83,7 +83,7 @@ impl PrivateRedis {
     /// Stops it: SIGTERM.
     ///
     /// # Panics
-    /// When it does not end within 30 s.
+    /// When it does not end within 60 s.
     ///
     /// # Cancel safety
     /// Cancel safe: it has been told, and is killed on drop.

@@ -339,7 +339,7 @@ impl Life {
         let Some(said) = self.said else { return Some("no report".into()) };
         let is_right = match self.code {
             Some(0) => !said.is_cut() && !said.has_cut,
-            Some(3) => said.has_cut,
+            Some(3) => said.has_cut || said.has_left_any(),
             _ => false,
         };
         let after = |event: &&Event| event.at >= self.signalled;

@@ -44,7 +44,13 @@ impl Said {
     /// Whether it says that something was not finished, nor given back untouched.
     #[must_use]
     pub fn is_cut(&self) -> bool {
-        self.returned_started + self.left_to_lease + self.claims_uncertain > 0
+        self.returned_started > 0 || self.has_left_any()
+    }
+
+    /// Whether it says that somebody may have to wait for the end of a lease.
+    #[must_use]
+    pub fn has_left_any(&self) -> bool {
+        self.left_to_lease + self.claims_uncertain > 0
     }
 }
 

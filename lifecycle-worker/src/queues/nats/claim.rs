@@ -23,9 +23,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::NatsQueue;
-use super::fault;
 use super::message::Content;
+use super::{CONSUMER_API, NatsQueue, fault};
 use crate::claimed::{Claimed, Receipt};
 use crate::error::QueueError;
 use crate::queue::Release;
@@ -63,7 +62,7 @@ impl NatsQueue {
         tokio::pin!(interrupted);
         // From here on an interrupt is seen, also before the wait begins.
         interrupted.as_mut().enable();
-        let consumer = self.within(Box::pin(self.consumer())).await?;
+        let consumer = self.within(&[CONSUMER_API], Box::pin(self.consumer())).await?;
         let mut jobs = self.pull(&consumer, max, None).await?;
         // Bound: `ends`, which each pull comes nearer to.
         while jobs.is_empty() && Instant::now() < ends {
@@ -93,6 +92,8 @@ impl NatsQueue {
         self.connected()?;
         let client = &self.shared.client;
         let inbox = Subject::from(client.new_inbox());
+        let refused = self.shared.refusals.of(&[CONSUMER_API]);
+        tokio::pin!(refused);
         let mut answers = client.subscribe(inbox.clone()).await.map_err(QueueError::unavailable)?;
         let (batch, no_wait) = (max.min(PULL_JOBS_MOST), wait.is_none());
         let waits = wait.unwrap_or(PULL_BRIEF);
@@ -104,7 +105,13 @@ impl NatsQueue {
         let mut jobs = Vec::new();
         while jobs.len() < batch {
             let left = until.saturating_duration_since(Instant::now());
-            let message = match timeout(left, answers.next()).await {
+            let answer = timeout(left, answers.next()).await;
+            if answer.is_err()
+                && let Some(error) = refused.as_mut().now_or_never()
+            {
+                return Err(error);
+            }
+            let message = match answer {
                 Ok(Some(message)) => message,
                 Err(_) if self.answers(consumer).await => {
                     // What was sent before that answer is here.

@@ -6,13 +6,22 @@ use async_nats::{Client, ConnectOptions, ServerAddr};
 use tokio::time::timeout;
 
 use super::fault;
+use super::refusal::Refusals;
 use crate::error::QueueError;
 
 /// A connection to that server, with the credentials of the URL, which the client itself leaves
 /// unread.
-pub(super) async fn open(address: ServerAddr, bound: Duration) -> Result<Client, QueueError> {
+pub(super) async fn open(
+    address: ServerAddr,
+    bound: Duration,
+    refusals: &Refusals,
+) -> Result<Client, QueueError> {
     let options = ConnectOptions::new().name("lifecycle").request_timeout(None);
-    let options = options.connection_timeout(bound);
+    let heard = refusals.clone();
+    let options = options.connection_timeout(bound).event_callback(move |event| {
+        heard.hear(&event);
+        std::future::ready(())
+    });
     let options = match (address.username().map(decoded), address.password().map(decoded)) {
         (Some(token), None) => options.token(token),
         (Some(user), Some(password)) => options.user_and_password(user, password),

@@ -18,6 +18,7 @@ mod fault;
 mod held;
 mod message;
 mod push;
+mod refusal;
 mod settle;
 
 use std::fmt;
@@ -37,6 +38,7 @@ use tokio::time::{Instant, timeout};
 
 use self::claim::PULL;
 use self::held::Held;
+use self::refusal::Refusals;
 use crate::capabilities::{Attempt, Capabilities, Lease, Place, ReleaseCapabilities};
 use crate::claimed::{Claimed, Receipt};
 use crate::error::QueueError;
@@ -92,6 +94,7 @@ struct Shared {
     name: String,
     names: Names,
     client: Client,
+    refusals: Refusals,
     held: Held,
     state: Mutex<Known>,
     /// Tells the claims that wait at that moment to end.
@@ -136,7 +139,8 @@ impl NatsQueue {
                 format!("{name:?} is no name of a queue: up to 100 letters, digits, - and _");
             return Err(QueueError::Invalid { what });
         }
-        let client = connect::open(address, CALL_BOUND).await?;
+        let refusals = Refusals::new();
+        let client = connect::open(address, CALL_BOUND, &refusals).await?;
         let shared = Shared {
             names: Names {
                 stream: format!("lifecycle-{name}"),
@@ -146,6 +150,7 @@ impl NatsQueue {
             },
             name,
             client,
+            refusals,
             held: Held::default(),
             state: Mutex::default(),
             interrupt: Notify::new(),
@@ -205,13 +210,21 @@ impl NatsQueue {
         look(&mut self.shared.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// A call that sends to those subjects, or to such as begin like them.
     async fn within<T>(
         &self,
+        subjects: &[&str],
         asking: impl Future<Output = Result<T, QueueError>>,
     ) -> Result<T, QueueError> {
         self.open()?;
         let bound = self.call_bound;
-        timeout(bound, asking).await.unwrap_or_else(|_| Err(QueueError::timed_out(bound)))
+        let refused = self.shared.refusals.of(subjects);
+        let asking = timeout(bound, asking);
+        tokio::select! {
+            biased;
+            said = asking => said.unwrap_or_else(|_| Err(QueueError::timed_out(bound))),
+            error = refused => Err(error),
+        }
     }
 
     /// The consumer, if it is what this queue takes it for.
@@ -294,21 +307,24 @@ impl Queue for NatsQueue {
     }
 
     async fn prepare(&self) -> Result<(), QueueError> {
-        self.within(Box::pin(self.create())).await
+        self.within(&[STREAM_API, CONSUMER_API], Box::pin(self.create())).await
     }
 
     async fn ping(&self) -> Result<(), QueueError> {
-        self.within(Box::pin(async {
-            self.forget_consumer();
-            self.consumer().await?;
-            let dead = &self.shared.names.dead_stream;
-            self.context().get_stream(dead).await.map(|_| ()).map_err(fault::of_api)
-        }))
+        self.within(
+            &[STREAM_API, CONSUMER_API],
+            Box::pin(async {
+                self.forget_consumer();
+                self.consumer().await?;
+                let dead = &self.shared.names.dead_stream;
+                self.context().get_stream(dead).await.map(|_| ()).map_err(fault::of_api)
+            }),
+        )
         .await
     }
 
     async fn push(&self, jobs: &[Push]) -> Result<Vec<Pushed>, QueueError> {
-        self.within(Box::pin(self.push_all(jobs))).await
+        self.within(&[&self.shared.names.subject], Box::pin(self.push_all(jobs))).await
     }
 
     async fn claim(&self, max: NonZeroUsize, wait: Duration) -> Result<Vec<Claimed>, QueueError> {
@@ -342,7 +358,7 @@ impl Queue for NatsQueue {
     }
 
     async fn dead(&self, max: NonZeroUsize) -> Result<Vec<DeadJob>, QueueError> {
-        self.within(Box::pin(self.letters(max.get()))).await
+        self.within(&[STREAM_API], Box::pin(self.letters(max.get()))).await
     }
 
     async fn close(&self) -> Result<(), QueueError> {
@@ -368,6 +384,8 @@ impl Queue for NatsQueue {
 }
 
 const CONSUMER: &str = "workers";
+const STREAM_API: &str = "$JS.API.STREAM.";
+const CONSUMER_API: &str = "$JS.API.CONSUMER.";
 const NAME_MOST: usize = 100;
 const LEASE: Duration = Duration::from_secs(30);
 const LEASE_LEAST: Duration = Duration::from_millis(500);

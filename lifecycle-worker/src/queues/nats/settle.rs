@@ -5,7 +5,7 @@ use std::future::Future;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::held::Entry;
 use super::{NatsQueue, fault};
@@ -118,12 +118,9 @@ impl NatsQueue {
     }
 
     async fn say(&self, entry: &Entry, kind: AckKind) -> Result<(), QueueError> {
-        let until = Instant::now() + self.call_bound;
         let request = self.shared.client.request(entry.reply.clone(), Bytes::from(kind));
-        match timeout_at(until, request).await {
-            Ok(answer) => answer.map(|_| ()).map_err(fault::of_request),
-            Err(_) => Err(QueueError::timed_out(self.call_bound)),
-        }
+        let asking = async { request.await.map(|_| ()).map_err(fault::of_request) };
+        Box::pin(self.within(&[entry.reply.as_str()], asking)).await
     }
 }
 
