@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use lifecycle_drill::{Ended, Process, Setting, Signal, Subject};
+use rustix::io::ioctl_fionread;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -14,6 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::target::configured;
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// Of the 64 KiB that it holds.
+const PIPE_IS_FULL: u64 = 32 * 1024;
 
 /// Processor time that a process has used, in ticks of 10 ms.
 fn ticks(pid: i32) -> u64 {
@@ -77,13 +80,23 @@ async fn an_output_that_nobody_reads_cannot_hold_the_process_past_its_deadline()
             break;
         }
     }
-    // Panic until the pipe is full: then a connection no longer ends.
+    // Panic until the pipe is full: then a connection no longer ends. Before that one may take
+    // its time too, to find the names for the first backtrace.
+    let stderr = child.stderr.take().unwrap();
     let mut stuck = None;
     for _ in 0..1_000 {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         stream.write_all(b"GET /panic HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut end = Vec::new();
-        if timeout(Duration::from_secs(1), stream.read_to_end(&mut end)).await.is_err() {
+        let mut reading = Box::pin(stream.read_to_end(&mut end));
+        let mut is_full = false;
+        let limit = Instant::now() + LIMIT;
+        while !is_full && timeout(Duration::from_secs(1), &mut reading).await.is_err() {
+            assert!(Instant::now() < limit, "it neither ends nor is the pipe full");
+            is_full = ioctl_fionread(&stderr).unwrap() > PIPE_IS_FULL;
+        }
+        drop(reading);
+        if is_full {
             stuck = Some(stream);
             break;
         }

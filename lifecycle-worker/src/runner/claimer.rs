@@ -1,18 +1,20 @@
 //! Claims jobs for free slots and starts them.
 //!
 //! # Invariants
-//! 1. A claim runs on a task of its own and is never dropped while it may get an answer; what
-//!    arrives after the worker has gone quiet is given back unseen.
+//! 1. A claim that is not answered at once runs on a task of its own and is never dropped while
+//!    it may get an answer; what arrives after the worker has gone quiet is given back unseen.
 //! 2. A job is claimed only when the handler is ready for one and a slot is free, but for those
 //!    that [`Worker::prefetch`](crate::Worker::prefetch) asks for.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use lifecycle::{Gate, Handle};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -39,18 +41,26 @@ pub(super) struct Claimer {
     pub(super) handle: Handle,
     /// Claimed and not started.
     buffer: VecDeque<(usize, Arc<Held>)>,
-    claim: Option<JoinHandle<Result<Vec<Claimed>, QueueError>>>,
+    claim: Option<Claim>,
     is_ready: bool,
     /// In a row.
     failures: u32,
     resume_at: Option<Instant>,
 }
 
+type Answer = Result<Vec<Claimed>, QueueError>;
+
+enum Claim {
+    /// At once.
+    Answered(Answer),
+    Asked(JoinHandle<Answer>),
+}
+
 enum Event {
     /// Nothing has happened for as long as a claim would have waited.
     Alive,
     Changed,
-    Claimed(Result<Vec<Claimed>, QueueError>),
+    Claimed(Answer),
     Ready(Result<(), BoxError>),
     Resume,
 }
@@ -92,14 +102,21 @@ impl Claimer {
             if let Err(error) = self.start_jobs().await {
                 break Err(error);
             }
-            self.claim_if_room();
+            self.claim_if_room().await;
             match self.event().await {
                 Event::Alive => self.handle.beat(),
                 Event::Changed => tokio::task::yield_now().await,
                 Event::Resume => self.resume_at = None,
                 Event::Ready(Ok(())) => self.is_ready = true,
                 Event::Ready(Err(error)) => break Err(error),
-                Event::Claimed(Ok(jobs)) => self.claimed(jobs),
+                Event::Claimed(Ok(jobs)) => {
+                    let is_empty = jobs.is_empty();
+                    self.claimed(jobs);
+                    if is_empty {
+                        // A queue that does not wait must not keep this thread to itself.
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Event::Claimed(Err(error)) if error.is_fatal() => break Err(error.into()),
                 Event::Claimed(Err(error)) => self.failed(&error),
             }
@@ -179,7 +196,7 @@ impl Claimer {
         (key, held, task.abort_handle())
     }
 
-    fn claim_if_room(&mut self) {
+    async fn claim_if_room(&mut self) {
         let is_claiming = self.claim.is_some();
         // While a claim is under way a slot matters only to what waits for one.
         let wants_slot = !is_claiming || !self.buffer.is_empty();
@@ -191,7 +208,16 @@ impl Claimer {
         }
         let Some(max) = NonZeroUsize::new(room) else { return };
         let (queue, wait) = (self.queue.clone(), self.settings.claim_wait);
-        self.claim = Some(tokio::spawn(async move { queue.claim(max, wait).await }));
+        let mut claim = Box::pin(async move {
+            let claim = AssertUnwindSafe(queue.claim(max, wait)).catch_unwind();
+            // What a panic says is in the log; the claim may be tried again.
+            claim.await.unwrap_or_else(|_| Err(QueueError::unavailable("the claim panicked")))
+        });
+        // A queue that has what is asked for at hand needs no task for that.
+        self.claim = Some(match poll_fn(|cx| Poll::Ready(claim.as_mut().poll(cx))).await {
+            Poll::Ready(answer) => Claim::Answered(answer),
+            Poll::Pending => Claim::Asked(tokio::spawn(claim)),
+        });
     }
 
     fn claimed(&mut self, jobs: Vec<Claimed>) {
@@ -238,13 +264,15 @@ async fn reached(at: Option<Instant>) {
 }
 
 /// The claim's end; asked for only while there is a claim.
-async fn answer(
-    claim: &mut Option<JoinHandle<Result<Vec<Claimed>, QueueError>>>,
-) -> Result<Vec<Claimed>, QueueError> {
-    let Some(task) = claim else { return std::future::pending().await };
-    let answer = task.await;
-    *claim = None;
-    answer.unwrap_or_else(|error| Err(QueueError::unavailable(error)))
+async fn answer(claim: &mut Option<Claim>) -> Answer {
+    if let Some(Claim::Asked(task)) = claim {
+        let answer = task.await.unwrap_or_else(|error| Err(QueueError::unavailable(error)));
+        *claim = Some(Claim::Answered(answer));
+    }
+    match claim.take() {
+        Some(Claim::Answered(answer)) => answer,
+        Some(Claim::Asked(_)) | None => std::future::pending().await,
+    }
 }
 
 /// Asks the claim to end, again and again: it may not have begun to wait the first time.

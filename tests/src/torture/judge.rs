@@ -520,6 +520,9 @@ mod tests {
         assert_eq!(of(Some(0), None), untrue);
         assert_eq!(of(Some(3), Some(Said { returned_started: 1, ..cut })), untrue);
         assert!(of(Some(3), Some(cut)).is_empty());
+        let perhaps = Said { claims_uncertain: 1, ..Said::default() };
+        assert_eq!(of(Some(0), Some(perhaps)), untrue, "somebody may wait for a lease");
+        assert!(of(Some(3), Some(perhaps)).is_empty());
         let late = life(well_done("a", 1, 1), End::Told, 5, 9);
         assert_eq!(broken(&run(&["a"], vec![late])), ["longest from SIGTERM to exit, of 3000 ms"]);
     }

@@ -20,6 +20,7 @@ mod message;
 mod push;
 mod refusal;
 mod settle;
+mod topology;
 
 use std::fmt;
 use std::future::Future;
@@ -30,15 +31,15 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::context::ContextBuilder;
-use async_nats::jetstream::stream::{self, RetentionPolicy};
 use tokio::sync::{Notify, RwLock};
 use tokio::time::{Instant, timeout};
 
 use self::claim::PULL;
 use self::held::Held;
 use self::refusal::Refusals;
+use self::topology::Names;
 use crate::capabilities::{Attempt, Capabilities, Lease, Place, ReleaseCapabilities};
 use crate::claimed::{Claimed, Receipt};
 use crate::error::QueueError;
@@ -110,13 +111,6 @@ struct Known {
     consumer: Option<PullConsumer>,
 }
 
-struct Names {
-    stream: String,
-    subject: String,
-    dead_stream: String,
-    dead_subject: String,
-}
-
 impl NatsQueue {
     /// The queue of that name on the server of that URL: `nats://[user:password@]host[:port]`, or
     /// `nats://token@host`.
@@ -142,12 +136,7 @@ impl NatsQueue {
         let refusals = Refusals::new();
         let client = connect::open(address, CALL_BOUND, &refusals).await?;
         let shared = Shared {
-            names: Names {
-                stream: format!("lifecycle-{name}"),
-                subject: format!("lifecycle.{name}.jobs"),
-                dead_stream: format!("lifecycle_dead-{name}"),
-                dead_subject: format!("lifecycle.{name}.dead"),
-            },
+            names: Names::of(&name),
             name,
             client,
             refusals,
@@ -225,60 +214,6 @@ impl NatsQueue {
             said = asking => said.unwrap_or_else(|_| Err(QueueError::timed_out(bound))),
             error = refused => Err(error),
         }
-    }
-
-    /// The consumer, if it is what this queue takes it for.
-    async fn consumer(&self) -> Result<PullConsumer, QueueError> {
-        if let Some(consumer) = self.known(|known| known.consumer.clone()) {
-            return Ok(consumer);
-        }
-        let (context, stream) = (self.context(), &self.shared.names.stream);
-        let found: PullConsumer =
-            context.get_consumer_from_stream(CONSUMER, stream).await.map_err(fault::of_api)?;
-        let kept = found.cached_info().config.ack_wait;
-        if kept != self.lease {
-            let what = format!("a lease is {kept:?} at the server, and {:?} here", self.lease);
-            return Err(QueueError::NotPrepared { what });
-        }
-        self.known(|known| known.consumer = Some(found.clone()));
-        Ok(found)
-    }
-
-    fn forget_consumer(&self) {
-        self.known(|known| known.consumer = None);
-    }
-
-    async fn create(&self) -> Result<(), QueueError> {
-        let (context, names) = (self.context(), &self.shared.names);
-        let config = |stream: &str, subject: &str, retention| stream::Config {
-            name: stream.to_owned(),
-            subjects: vec![subject.to_owned()],
-            retention,
-            num_replicas: self.replicas,
-            duplicate_window: self.dedupe_period,
-            ..stream::Config::default()
-        };
-        for config in [
-            config(&names.stream, &names.subject, RetentionPolicy::WorkQueue),
-            config(&names.dead_stream, &names.dead_subject, RetentionPolicy::Limits),
-        ] {
-            Box::pin(context.create_or_update_stream(config)).await.map_err(fault::of_api)?;
-        }
-        let consumer = pull::Config {
-            durable_name: Some(CONSUMER.to_owned()),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: self.lease,
-            // The worker says when it is enough: the server would only stop to deliver.
-            max_deliver: -1,
-            // Those that wait to be tried again are among them.
-            max_ack_pending: -1,
-            max_waiting: WAITING_MOST,
-            ..pull::Config::default()
-        };
-        let created = Box::pin(context.create_consumer_on_stream(consumer, &names.stream));
-        created.await.map_err(fault::of_api)?;
-        self.forget_consumer();
-        Ok(())
     }
 }
 
@@ -383,7 +318,6 @@ impl Queue for NatsQueue {
     }
 }
 
-const CONSUMER: &str = "workers";
 const STREAM_API: &str = "$JS.API.STREAM.";
 const CONSUMER_API: &str = "$JS.API.CONSUMER.";
 const NAME_MOST: usize = 100;
@@ -394,8 +328,6 @@ const LEASE_MOST: Duration = Duration::from_secs(365 * 24 * 3600);
 const DEDUPE_PERIOD: Duration = Duration::from_secs(24 * 3600);
 const CALL_BOUND: Duration = Duration::from_secs(5);
 const CALL_BOUND_MOST: Duration = Duration::from_secs(24 * 3600);
-/// How many claims may wait at the server, of all workers.
-const WAITING_MOST: i64 = 10_000;
 /// What the end of a pull may be late.
 const INTERRUPT_SPARE: Duration = Duration::from_millis(100);
 /// Of a close: a claim may not have begun to wait when it was told to end.

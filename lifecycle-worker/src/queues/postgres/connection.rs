@@ -119,8 +119,8 @@ fn fault(code: &str) -> Fault {
         "3D000" => Fault::Invalid,
         // Schema, table, column, function, or a type of one that is another.
         "3F000" | "42P01" | "42703" | "42883" | "42804" => Fault::NotPrepared,
-        // Data that is none, or too long.
-        code if code.starts_with("22") => Fault::Invalid,
+        // Data that is none, or too long; a statement that this server does not understand.
+        code if code.starts_with("22") || code.starts_with("42") => Fault::Invalid,
         _ => Fault::Unavailable,
     }
 }
@@ -145,6 +145,7 @@ mod tests {
             ("42P01", Fault::NotPrepared),
             ("3F000", Fault::NotPrepared),
             ("22021", Fault::Invalid),
+            ("42601", Fault::Invalid),
             ("40P01", Fault::Unavailable),
             ("53300", Fault::Unavailable),
             ("57P01", Fault::Unavailable),

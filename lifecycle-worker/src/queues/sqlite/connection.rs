@@ -157,6 +157,8 @@ fn fault(code: &str, message: &str) -> Fault {
     match code {
         // SQLITE_ERROR says by its words alone what it is.
         1 if missing.iter().any(|words| message.contains(words)) => Fault::NotPrepared,
+        // A statement that this SQLite does not understand.
+        1 if message.contains("syntax error") => Fault::Invalid,
         // PERM, READONLY, AUTH.
         3 | 8 | 23 => Fault::Denied,
         // CORRUPT, CANTOPEN (the folder is missing), TOOBIG, MISMATCH, NOTADB.
@@ -191,7 +193,8 @@ mod tests {
     fn a_code_says_whose_fault_it_is() {
         let faults = [
             ("1", "no such table: lifecycle_worker_jobs", Fault::NotPrepared),
-            ("1", "near \"SELEC\": syntax error", Fault::Unavailable),
+            ("1", "near \"SELEC\": syntax error", Fault::Invalid),
+            ("1", "cannot start a transaction within a transaction", Fault::Unavailable),
             ("5", "database is locked", Fault::Unavailable),
             ("517", "database is locked", Fault::Unavailable),
             ("8", "attempt to write a readonly database", Fault::Denied),
