@@ -74,6 +74,8 @@ pub enum Need {
     Panic,
     /// The route [`Routes::pool`](crate::Routes::pool).
     Pool,
+    /// Probes that can be asked after the signal: a lame duck, or an address of their own.
+    ProbesInDrain,
     /// A [`Subject::ready_path`].
     ReadyPath,
     /// Probes on an address of their own, since the main listener closes.
@@ -229,6 +231,7 @@ impl Need {
             Self::OrdinaryPid => subject.pid_1 == PidOne::No,
             Self::Panic => routes.panic.is_some(),
             Self::Pool => routes.pool.is_some(),
+            Self::ProbesInDrain => Self::LameDuck.is_met_by(subject) || subject.separate_probes(),
             Self::ReadyPath => subject.ready_path.is_some(),
             Self::SeparateProbes => subject.separate_probes(),
             Self::SingleThread => subject.single_thread_env.is_some(),
@@ -253,6 +256,9 @@ impl fmt::Display for Need {
             Self::OrdinaryPid => "not to be PID 1, whose signals are dropped until it has handlers",
             Self::Panic => "the route `panic` (a GET whose handler panics)",
             Self::Pool => "the route `pool` (a GET that blocks a pool thread)",
+            Self::ProbesInDrain => {
+                "probes that can be asked after the signal (a lame duck, or an address of their own)"
+            }
             Self::ReadyPath => "the path of a readiness probe",
             Self::SeparateProbes => "probes on an address of their own",
             Self::SingleThread => "a variable that makes the event loop single-threaded",

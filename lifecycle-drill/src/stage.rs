@@ -248,9 +248,10 @@ impl Stage {
         }
     }
 
-    /// Must end with the clean code until so long after T (slack is added).
+    /// Must end with the clean code until so long after T (slack is added), and before SIGKILL
+    /// would come.
     pub(crate) async fn exits_clean(&mut self, by: Duration) -> Result<(), Flaw> {
-        let by = by + self.subject.slack;
+        let by = (by + self.subject.slack).min(self.subject.grace);
         let window = Window { base: self.cause(), from: Duration::ZERO, by };
         self.exits(&[self.subject.exits.clean], window).await
     }

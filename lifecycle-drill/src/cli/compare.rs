@@ -21,7 +21,7 @@ use super::{
     Ended,
     error::CliError,
     print,
-    table::{Cell, Column, Table, quoted},
+    table::{Cell, Column, Table, is_half_marked, quoted},
     values::theme,
 };
 
@@ -258,6 +258,10 @@ fn write(file: &Path, table: &Table) -> Result<(), CliError> {
         return print(&table.to_string());
     }
     let text = match fs::read_to_string(file) {
+        // Else a slip of the pen would cost the whole file.
+        Ok(there) if is_half_marked(&there) => {
+            return Err(CliError::HalfMarked { file: file.to_owned() });
+        }
         Ok(there) => quoted(&there, &table.brief()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(source) => return Err(CliError::ReadConfig { file: file.to_owned(), source }),
@@ -278,8 +282,8 @@ const PEERS: [Peer; 5] = [
 ];
 const GRACE: Duration = Duration::from_secs(6);
 const LAME_DUCK: Duration = Duration::from_secs(1);
-/// With the slack of 0.7 s just within the grace.
-const IDLE_OF_PEERS: Duration = Duration::from_secs(5);
+/// With the slack of 0.7 s and what some scenarios add to it within the grace.
+const IDLE_OF_PEERS: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,9 @@ pub(crate) enum CliError {
     /// The servers to compare cannot be built.
     #[error("cannot build {}", folder.display())]
     Build { folder: PathBuf, source: io::Error },
+    /// A file with one of the marks between which the table goes.
+    #[error("{} has one mark of the table and not the other", file.display())]
+    HalfMarked { file: PathBuf },
     /// A name that no server has.
     #[error("no server is named `{0}`: `lifecycle`, or a program of the peers")]
     NoServer(String),

@@ -90,13 +90,19 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
 fn block_on(play: impl Future<Output = Result<Ended, CliError>>) -> Result<Ended, CliError> {
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
     runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
-        tokio::select! {
-            ended = play => ended,
-            _ = interrupt.recv() => Err(CliError::Interrupted(SignalKind::interrupt())),
-            _ = terminate.recv() => Err(CliError::Interrupted(SignalKind::terminate())),
-        }
+        let listen = |kind| signal(kind).map_err(CliError::Runtime);
+        let mut hangup = listen(SignalKind::hangup())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut quit = listen(SignalKind::quit())?;
+        let mut terminate = listen(SignalKind::terminate())?;
+        let by = tokio::select! {
+            ended = play => return ended,
+            _ = hangup.recv() => SignalKind::hangup(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = quit.recv() => SignalKind::quit(),
+            _ = terminate.recv() => SignalKind::terminate(),
+        };
+        Err(CliError::Interrupted(by))
     })
 }
 

@@ -10,14 +10,14 @@ use clap::Args;
 use lifecycle_drill::{
     ReadyWhen, Subject,
     kubelet::PreStop,
-    rollout::{Checks, Post, Rollout, RolloutReport},
+    rollout::{Checks, Opinion, Post, Rollout, RolloutError, RolloutReport},
 };
 
 use super::{
     Ended,
     error::CliError,
     print,
-    values::{duration, pair},
+    values::{duration, pair, share},
 };
 
 /// What is rolled, under what load, behind what balancer.
@@ -47,6 +47,9 @@ pub(crate) struct Roll {
     /// for longer than this and preStop, refused connections are no failure of the command
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = ROLLED)]
     lame_duck: Option<Duration>,
+    /// The exit code of a replica that lost nothing
+    #[arg(long, value_name = "CODE", default_value_t = 0, help_heading = ROLLED)]
+    exit_clean: i32,
     /// Another command to put through the same, roll by roll in turn; split at blanks
     #[arg(long, value_name = "CMD2", help_heading = ROLLED)]
     compare_with: Option<String>,
@@ -68,11 +71,12 @@ pub(crate) struct Roll {
     #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = LOAD)]
     requests: u64,
     /// The share of requests by h2c, to the balancer and from it to the replicas
-    #[arg(long, value_name = "0..1", default_value_t = 0.0, help_heading = LOAD)]
+    #[arg(long, value_name = "0..1", default_value_t = 0.0, value_parser = share,
+          help_heading = LOAD)]
     h2_share: f64,
     /// The share of requests that are POST
-    #[arg(long, value_name = "0..1", default_value_t = 0.0, requires = "post",
-          help_heading = LOAD)]
+    #[arg(long, value_name = "0..1", default_value_t = 0.0, value_parser = share,
+          requires = "post", help_heading = LOAD)]
     post_share: f64,
     /// What is asked for by GET
     #[arg(long, value_name = "PATH", default_value = "/", help_heading = LOAD)]
@@ -91,7 +95,8 @@ pub(crate) struct Roll {
           help_heading = LOAD)]
     request_timeout: Duration,
 
-    /// Runs this oha beside the load, for a second opinion; haproxy counts its requests too
+    /// Runs this oha (1.12 or later) beside the load, for a second opinion; haproxy counts its
+    /// requests too
     #[arg(long, value_name = "PATH", help_heading = LOAD)]
     oha: Option<PathBuf>,
 
@@ -131,12 +136,20 @@ impl Roll {
     pub(crate) async fn run(self) -> Result<Ended, CliError> {
         let rollout = self.rollout()?;
         let told = |rolls: u32, text: &str| eprintln!("roll {rolls:>3} of {}  {text}", self.rolls);
-        let report = rollout.run_telling(told).await?;
+        let (report, broken) = match rollout.run_telling(told).await {
+            Ok(report) => (report, None),
+            // What was counted is written all the same.
+            Err(RolloutError::BrokenOff { report, source }) => (*report, Some(source)),
+            Err(error) => return Err(error.into()),
+        };
         if self.json.as_deref() != Some(STDOUT.as_ref()) {
             print(&report.to_string())?;
         }
         write(self.json.as_deref(), || report.json() + "\n")?;
         write(self.html.as_deref(), || report.html())?;
+        if let Some(source) = broken {
+            return Err(CliError::Rollout(*source));
+        }
         Ok(if self.passed(&report) { Ended::Passed } else { Ended::Failed })
     }
 
@@ -200,13 +213,30 @@ impl Roll {
         Ok(self.env.iter().fold(subject, |subject, (key, value)| subject.env(key, value)))
     }
 
-    /// Nothing failed; or, where the balancer is said to send to whom nobody listens any more,
-    /// nothing was lost.
+    /// Nothing failed, or nothing but what the balancer turned away where it is said to send to
+    /// whom nobody listens any more; oha says the same; and every replica ended by itself.
     fn passed(&self, report: &RolloutReport) -> bool {
         let first = report.first();
         let serves = self.lame_duck.map(|lame_duck| lame_duck + self.pre_stop);
         let may_refuse = serves.is_some_and(|serves| serves <= self.endpoint_lag);
-        first.lost() == 0 && (first.failed() == 0 || may_refuse)
+        let excused = if may_refuse { first.turned_away() } else { 0 };
+        let oha_failed = report.oha().map_or(0, Opinion::failed);
+        let complaints = [
+            (first.lost() > 0, "requests were lost"),
+            (first.failed() > excused, "requests failed"),
+            (first.failed() == first.requests(), "nothing was answered"),
+            (oha_failed > 0 && !may_refuse, "requests of oha failed"),
+            (
+                first.ended_badly(self.exit_clean) > 0,
+                "replicas were killed, or ended with another exit code (--exit-clean)",
+            ),
+        ];
+        let mut passed = true;
+        for (_, complaint) in complaints.iter().filter(|(applies, _)| *applies) {
+            eprintln!("failed: {complaint}");
+            passed = false;
+        }
+        passed
     }
 }
 

@@ -128,6 +128,11 @@ impl fmt::Display for Table {
     }
 }
 
+/// Whether one of the marks is there and the other is not.
+pub(crate) fn is_half_marked(text: &str) -> bool {
+    text.contains(BEGIN) != text.contains(END)
+}
+
 /// The text with the table between its two marks; `None` if it has not both.
 pub(crate) fn quoted(text: &str, table: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
@@ -142,7 +147,7 @@ const ABOUT: &str = "Written by `lifecycle-drill compare`. Each server has the s
     6 s. `lifecycle` is the example `target`, with a lame duck of 1 s.\n\n\
     More is asked of `lifecycle` than of the others. They have no lame duck: what a server does \
     in one is not asked of them, and what its absence costs is counted under load. Idle and slow \
-    clients may hold them for 5 s, and `lifecycle` for 1 s. They need not say by their exit code \
+    clients may hold them for 4 s, and `lifecycle` for 1 s. They need not say by their exit code \
     that work was cut, nor name it. Of their signals only SIGTERM and SIGINT were set up, as \
     their documentation has it; SIGHUP and a second signal are what they make of it.";
 
@@ -179,6 +184,7 @@ mod tests {
 
     #[test]
     fn only_what_stands_between_the_marks_is_replaced() {
+        assert!(is_half_marked(BEGIN) && is_half_marked(END) && !is_half_marked("text"));
         let text = format!("a\n{BEGIN}\nold\n{END}\nb\n");
         assert_eq!(quoted(&text, "new\n"), Some(format!("a\n{BEGIN}\nnew\n{END}\nb\n")));
         assert_eq!(quoted("a\nb\n", "new\n"), None);

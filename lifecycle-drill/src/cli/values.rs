@@ -28,6 +28,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, BadValue> {
         .ok_or(BadValue("a duration: 10s, 1.5s, 250ms, 1m, or seconds"))
 }
 
+/// A share, from 0 to 1.
+pub(crate) fn share(text: &str) -> Result<f64, BadValue> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or(BadValue("a number from 0 to 1"))
+}
+
 /// A theme by its name.
 pub(crate) fn theme(text: &str) -> Result<Theme, BadValue> {
     let known = scenarios().iter().map(lifecycle_drill::Scenario::theme);

@@ -132,9 +132,9 @@ impl Kubelet {
         self.state.note(Event::Deleted);
         self.state.change(|endpoint| endpoint.terminating = true);
         let stopped = self.pre_stop().await;
-        // What a hook has used up, and two seconds if that is all of it.
         let left = ends.saturating_duration_since(Instant::now());
-        let left = if left.is_zero() { PRE_STOP_EXTRA } else { left };
+        // What a hook has left of it, and two seconds at least.
+        let left = if stopped.is_some() { left.max(PRE_STOP_EXTRA) } else { left };
         stopped.into_iter().for_each(|ok| self.state.note(Event::PreStopped(ok)));
         self.state.note(Event::Terminated);
         // Gone already is as good.
@@ -223,6 +223,7 @@ impl State {
     }
 }
 
-/// What the kubelet gives to a process whose preStop hook has used up the grace period.
+/// What the kubelet gives at least to a process whose preStop hook has used up the grace period,
+/// or nearly so.
 const PRE_STOP_EXTRA: Duration = Duration::from_secs(2);
 const KILL_LIMIT: Duration = Duration::from_secs(5);

@@ -34,7 +34,10 @@ pub(super) struct Account {
     pub(super) failures: Vec<Failure>,
     /// The longest time from when a request was due to its sending: how well the client kept up.
     pub(super) late_max: Duration,
-    is_rolling: bool,
+    /// How many the balancer answered with 503 over HTTP/2.
+    pub(super) turned_away_http2: u64,
+    /// When replicas were being replaced, since the beginning; the last may still go on.
+    rolls: Vec<(Duration, Option<Duration>)>,
 }
 
 /// What happened to the requests that were due within one [`SLICE`].
@@ -57,6 +60,9 @@ impl Account {
     pub(super) fn add(&mut self, done: Done, why: impl FnOnce() -> String) {
         *self.by_kind.entry(done.kind).or_default() += 1;
         *self.sent.entry((done.protocol, done.method)).or_default() += 1;
+        if (done.kind, done.protocol) == (Kind::Balancer(503), HTTP2) {
+            self.turned_away_http2 += 1;
+        }
         let at = usize::try_from(micros(done.due) / micros(SLICE)).unwrap_or(usize::MAX);
         let at = at.min(SLICES_MOST - 1);
         if self.slices.len() <= at {
@@ -77,13 +83,23 @@ impl Account {
             return;
         }
         self.always.add(done.took);
-        if self.is_rolling {
+        let is_within = |(from, to): &(Duration, Option<Duration>)| {
+            *from <= done.due && to.is_none_or(|to| done.due <= to)
+        };
+        // The newest first: what is over was due not long ago.
+        if self.rolls.iter().rev().take(ROLLS_LOOKED_AT).any(is_within) {
             self.rolling.add(done.took);
         }
     }
 
-    pub(super) fn set_rolling(&mut self, is_rolling: bool) {
-        self.is_rolling = is_rolling;
+    pub(super) fn roll_begins(&mut self, at: Duration) {
+        self.rolls.push((at, None));
+    }
+
+    pub(super) fn roll_ends(&mut self, at: Duration) {
+        if let Some(roll) = self.rolls.last_mut() {
+            roll.1 = Some(at);
+        }
     }
 
     pub(super) fn total(&self) -> u64 {
@@ -100,6 +116,11 @@ pub(super) const SLICE: Duration = Duration::from_millis(200);
 /// More than a day.
 const SLICES_MOST: usize = 500_000;
 const FAILURES_KEPT: usize = 50;
+/// A request does not outlast more rolls than this.
+const ROLLS_LOOKED_AT: usize = 20;
+/// What an account calls the protocols.
+pub(super) const HTTP1: &str = "h1";
+pub(super) const HTTP2: &str = "h2";
 
 #[cfg(test)]
 mod tests {
@@ -112,10 +133,11 @@ mod tests {
         let done =
             |due, kind| Done { due: ms(due), took: ms(3), kind, protocol: "h1", method: "GET" };
         account.add(done(0, Kind::Answered), String::new);
-        account.set_rolling(true);
+        account.roll_begins(ms(200));
         account.add(done(250, Kind::Answered), String::new);
         account.add(done(250, Kind::Balancer(503)), || "why".into());
         account.add(done(399, Kind::Balancer(502)), || "why".into());
+        account.roll_ends(ms(400));
         assert_eq!((account.total(), account.count(Kind::is_failure)), (4, 2));
         assert_eq!((account.always.total(), account.rolling.total()), (2, 1));
         let slices: Vec<_> =
@@ -123,5 +145,11 @@ mod tests {
         assert_eq!(slices, [(1, 0, 0), (1, 1, 1)]);
         assert_eq!(account.failures.len(), 2);
         assert_eq!(account.sent[&("h1", "GET")], 4);
+        // Told late: it was due before the roll, or after it.
+        account.add(done(199, Kind::Answered), String::new);
+        account.add(done(401, Kind::Answered), String::new);
+        assert_eq!(account.rolling.total(), 1);
+        account.add(Done { protocol: HTTP2, ..done(1, Kind::Balancer(503)) }, String::new);
+        assert_eq!(account.turned_away_http2, 1);
     }
 }

@@ -30,7 +30,11 @@ impl RolloutReport {
                 "post": settings.post.as_ref().map(|post| &post.path),
             },
             "elapsed_ms": ms(self.elapsed),
-            "oha": self.oha,
+            "oha": self.oha.as_ref().map(|oha| json!({
+                "failed": oha.failed(),
+                "statuses": oha.statuses,
+                "errors": oha.errors,
+            })),
             "sides": self.sides.iter().map(side).collect::<Vec<_>>(),
         });
         format!("{value:#}")

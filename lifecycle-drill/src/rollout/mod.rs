@@ -37,6 +37,7 @@ mod svg;
 
 pub use self::haproxy::BalancerError;
 pub use self::kind::Kind;
+pub use self::oha::Opinion;
 pub use self::report::{Balanced, Latency, Replica, RolloutReport, Side};
 pub use self::run::RolloutError;
 pub use self::settings::{Checks, Post, Rollout};

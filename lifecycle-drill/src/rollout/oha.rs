@@ -4,15 +4,65 @@
 //! lost requests than there were. Its account is its own: nothing of it enters ours, but the
 //! balancer's counters have its requests too.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
 use tokio::{
     process::{Child, Command},
     time::timeout,
 };
 
 use super::{run::RolloutError, settings::Rollout};
+
+/// What oha has counted by itself: whole answers by status, and errors by its words.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Opinion {
+    /// How many answers had each status.
+    #[serde(rename = "statusCodeDistribution")]
+    pub statuses: BTreeMap<String, u64>,
+    /// How many requests met each error.
+    #[serde(rename = "errorDistribution")]
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl Opinion {
+    /// How many had another outcome than a 2xx answer.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        let other = self.statuses.iter().filter(|(status, _)| !status.starts_with('2'));
+        other.map(|(_, count)| count).sum::<u64>() + self.errors.values().sum::<u64>()
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.statuses.values().chain(self.errors.values()).sum()
+    }
+
+    /// Adds what one run has printed.
+    pub(super) fn add(&mut self, printed: &str) -> Result<(), RolloutError> {
+        let one: Self = serde_json::from_str(printed).map_err(RolloutError::OhaSaid)?;
+        for (all, new) in [(&mut self.statuses, one.statuses), (&mut self.errors, one.errors)] {
+            new.into_iter().for_each(|(key, count)| *all.entry(key).or_default() += count);
+        }
+        // Requests under way when it is told to stop.
+        self.errors.remove(CUT);
+        Ok(())
+    }
+}
+
+impl fmt::Display for Opinion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  {} failed of {} requests", self.failed(), self.requests())?;
+        let statuses =
+            self.statuses.iter().map(|(status, count)| (count, format!("answered {status}")));
+        let errors = self.errors.iter().map(|(error, count)| (count, error.clone()));
+        statuses.chain(errors).try_for_each(|(count, what)| writeln!(f, "  {count:>9} {what}"))
+    }
+}
 
 /// A running oha. Killed when dropped.
 #[derive(Debug)]
@@ -28,7 +78,8 @@ impl Oha {
         let rate = (settings.rate / 4).max(1).to_string();
         let url = format!("http://{balancer}{}", settings.get);
         let mut command = Command::new(program);
-        command.args(["--no-tui", "-z", "24h", "-c", "32", "-q", &rate, &url]);
+        command.args(["--no-tui", "--output-format", "json"]);
+        command.args(["-z", "24h", "-c", "32", "-q", &rate, &url]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         // A group of its own: Ctrl-C is for us first.
         command.kill_on_drop(true).process_group(0);
@@ -48,4 +99,5 @@ impl Oha {
     }
 }
 
+const CUT: &str = "aborted due to deadline";
 const FINISH_LIMIT: Duration = Duration::from_secs(10);

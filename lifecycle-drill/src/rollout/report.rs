@@ -9,9 +9,11 @@ use super::{
     haproxy::{Note, Seen, Stats},
     histogram::Histogram,
     kind::Kind,
+    oha::Opinion,
     settings::Rollout,
 };
 use crate::{
+    client::Fate,
     kubelet::{Event, Record, Which},
     process::Ended,
 };
@@ -24,7 +26,7 @@ use crate::{
 pub struct RolloutReport {
     pub(super) settings: Rollout,
     pub(super) sides: Vec<Side>,
-    pub(super) oha: Option<String>,
+    pub(super) oha: Option<Opinion>,
     pub(super) elapsed: Duration,
 }
 
@@ -106,16 +108,16 @@ impl RolloutReport {
     pub(super) fn new(
         settings: Rollout,
         sides: Vec<Side>,
-        oha: Option<String>,
+        oha: Option<Opinion>,
         elapsed: Duration,
     ) -> Self {
         Self { settings, sides, oha, elapsed }
     }
 
-    /// What oha printed, if it was asked for a second opinion.
+    /// What oha counted beside the load of the first command, if it was asked.
     #[must_use]
-    pub fn oha(&self) -> Option<&str> {
-        self.oha.as_deref()
+    pub fn oha(&self) -> Option<&Opinion> {
+        self.oha.as_ref()
     }
 
     /// The command that was to be shown.
@@ -169,9 +171,37 @@ impl Side {
     }
 
     /// How many were sent and lost, as the client or the balancer saw it, whichever saw more.
+    ///
+    /// To a client of HTTP/2 haproxy says `REFUSED_STREAM` for a connection that it could not
+    /// make, but also for a request that a replica has dropped, which it does not count. So what
+    /// is not explained by its failed connections (those that it did not answer with 503) is lost.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.account.count(Kind::is_lost).max(self.stats.response_errors)
+        let refused = self.account.count(|kind| kind == Kind::Failed(Fate::NotProcessed));
+        let unanswered =
+            self.stats.connect_errors_http2.saturating_sub(self.account.turned_away_http2);
+        let counted = self.account.count(Kind::is_lost).max(self.stats.response_errors);
+        counted + refused.saturating_sub(unanswered)
+    }
+
+    /// How many got no connection to a replica, as the balancer said: a 503 of its own, or over
+    /// HTTP/2 that the request was not processed. Not lost, but for those that
+    /// [`lost`](Self::lost) counts.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        let kinds = [Kind::Balancer(503), Kind::Failed(Fate::NotProcessed)];
+        self.account.count(|kind| kinds.contains(&kind))
+    }
+
+    /// How many replicas were killed at the end of the grace period, or ended with another exit
+    /// code than this.
+    #[must_use]
+    pub fn ended_badly(&self, clean: i32) -> usize {
+        let is_bad = |replica: &&Replica| {
+            let ended = replica.ended.map(|(_, ended)| ended);
+            replica.killed.is_some() || ended.is_some_and(|ended| ended != Ended::Code(clean))
+        };
+        self.replicas.iter().filter(is_bad).count()
     }
 
     /// How many requests met each outcome.
@@ -287,7 +317,7 @@ impl fmt::Display for RolloutReport {
             write!(f, "{side}")?;
         }
         match &self.oha {
-            Some(said) => write!(f, "\noha beside the first, by its own account:\n{said}"),
+            Some(opinion) => write!(f, "\noha beside the first, by its own account:\n{opinion}"),
             None => Ok(()),
         }
     }

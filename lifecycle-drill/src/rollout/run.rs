@@ -13,7 +13,7 @@ use super::{
     fleet::Fleet,
     haproxy::BalancerError,
     load::{Load, Plan, locked},
-    oha::Oha,
+    oha::{Oha, Opinion},
     report::{RolloutReport, Side},
     settings::Rollout,
 };
@@ -26,6 +26,14 @@ pub enum RolloutError {
     /// There is no balancer, or it does not do what it is told.
     #[error(transparent)]
     Balancer(#[from] BalancerError),
+    /// It broke off in the middle; what was counted until then is in the report.
+    #[error("it broke off after {} rolls", report.first().rolls())]
+    BrokenOff {
+        /// The account so far.
+        report: Box<RolloutReport>,
+        /// Why.
+        source: Box<RolloutError>,
+    },
     /// A worker of the load was lost with its request: the account is not whole.
     #[error("a client was lost, the account is not whole")]
     ClientLost,
@@ -38,6 +46,9 @@ pub enum RolloutError {
     /// oha could not be run.
     #[error("cannot run oha")]
     Oha(#[source] io::Error),
+    /// oha printed what is no account of its.
+    #[error("oha's account cannot be read")]
+    OhaSaid(#[source] serde_json::Error),
     /// The balancer was not told of all replicas in time.
     #[error("the balancer was not told of all replicas in time")]
     NotTold,
@@ -93,21 +104,9 @@ impl Rollout {
             let account = Arc::default();
             sides.push(Running { fleet, plan, account, rolls: 0, loaded: Duration::ZERO });
         }
-        let oha = match (&self.oha, sides.first()) {
-            (Some(program), Some(side)) => Some(Oha::start(program, self, side.plan.http1)?),
-            _ => None,
-        };
         // Alone, one load through all rolls; otherwise roll by roll in turn.
         let turns = if sides.len() == 1 { 1 } else { self.rolls };
-        for _ in 0..turns {
-            for side in &mut sides {
-                Box::pin(self.turn(side, epoch, self.rolls / turns, &mut tell)).await?;
-            }
-        }
-        let oha = match oha {
-            Some(oha) => Some(oha.finish().await?),
-            None => None,
-        };
+        let played = Box::pin(self.turns(turns, &mut sides, epoch, &mut tell)).await;
         let mut done = Vec::with_capacity(sides.len());
         for side in sides {
             let stats = side.fleet.haproxy.stats().await?;
@@ -118,7 +117,41 @@ impl Rollout {
             done.push(Side::new(name, side.rolls, side.loaded, account, (stats, seen), replicas));
             Box::pin(side.fleet.stop()).await;
         }
-        Ok(RolloutReport::new(self.clone(), done, oha, epoch.elapsed()))
+        let (oha, source) = match played {
+            Ok(oha) => (oha, None),
+            Err(source) => (None, Some(Box::new(source))),
+        };
+        let report = RolloutReport::new(self.clone(), done, oha, epoch.elapsed());
+        match source {
+            Some(source) => Err(RolloutError::BrokenOff { report: Box::new(report), source }),
+            None => Ok(report),
+        }
+    }
+
+    /// All turns of all sides; oha beside the first, in its turns alone.
+    async fn turns(
+        &self,
+        turns: u32,
+        sides: &mut [Running],
+        epoch: Instant,
+        tell: &mut impl FnMut(u32, &str),
+    ) -> Result<Option<Opinion>, RolloutError> {
+        let mut opinion = self.oha.as_ref().map(|_| Opinion::default());
+        for _ in 0..turns {
+            for (index, side) in sides.iter_mut().enumerate() {
+                let oha = match &self.oha {
+                    Some(program) if index == 0 => {
+                        Some(Oha::start(program, self, side.plan.http1)?)
+                    }
+                    _ => None,
+                };
+                Box::pin(self.turn(side, epoch, self.rolls / turns, tell)).await?;
+                if let (Some(oha), Some(opinion)) = (oha, &mut opinion) {
+                    opinion.add(&oha.finish().await?)?;
+                }
+            }
+        }
+        Ok(opinion)
     }
 
     /// Some rolls of one side under load, spread over the time that its requests take.
@@ -129,7 +162,8 @@ impl Rollout {
         rolls: u32,
         tell: &mut impl FnMut(u32, &str),
     ) -> Result<(), RolloutError> {
-        let least = self.requests * u64::from(rolls) / u64::from(self.rolls);
+        let due_after = |rolls: u32| self.requests * u64::from(rolls) / u64::from(self.rolls);
+        let least = due_after(side.rolls + rolls) - due_after(side.rolls);
         #[allow(clippy::cast_precision_loss, reason = "far below 2^52 requests")]
         let length = Duration::from_secs_f64(least as f64 / f64::from(self.rate));
         let began = Instant::now();
@@ -138,9 +172,9 @@ impl Rollout {
             // In the middle of its share of the time, if there is some left.
             let due = length.mul_f64(f64::from(roll) / f64::from(rolls));
             sleep_until(began + due + LEAD).await;
-            locked(&side.account).set_rolling(true);
+            locked(&side.account).roll_begins(epoch.elapsed());
             side.fleet.roll().await?;
-            locked(&side.account).set_rolling(false);
+            locked(&side.account).roll_ends(epoch.elapsed());
             side.rolls += 1;
             let text = summary(&side.fleet.name, &locked(&side.account));
             tell(side.rolls, &text);

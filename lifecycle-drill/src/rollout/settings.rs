@@ -146,7 +146,7 @@ impl Rollout {
     /// The share of requests that go by h2c, to the balancer and from it to the replicas
     /// (default 0).
     pub fn h2_share(self, share: f64) -> Self {
-        Self { h2_share: share.clamp(0.0, 1.0), ..self }
+        Self { h2_share: share_of(share), ..self }
     }
 
     /// What is asked for by GET (default `/`).
@@ -156,7 +156,7 @@ impl Rollout {
 
     /// What is posted by which share of the requests (default none).
     pub fn post(self, post: Post, share: f64) -> Self {
-        Self { post: Some(post), post_share: share.clamp(0.0, 1.0), ..self }
+        Self { post: Some(post), post_share: share_of(share), ..self }
     }
 
     /// How many requests may wait for their answers at a time, for each protocol
@@ -175,4 +175,9 @@ impl Rollout {
     pub fn oha(self, program: impl Into<PathBuf>) -> Self {
         Self { oha: Some(program.into()), ..self }
     }
+}
+
+/// From 0 to 1; what is no number is nothing.
+fn share_of(share: f64) -> f64 {
+    if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) }
 }

@@ -31,7 +31,7 @@ pub(super) const SCENARIOS: [Scenario; 4] = [
              drain",
             "let liveness know nothing of the shutdown",
         ),
-        &[Need::LivePath, Need::Work],
+        &[Need::LivePath, Need::ProbesInDrain, Need::Work],
         |stage| Box::pin(liveness_holds(stage)),
     ),
     Scenario::new(
@@ -52,7 +52,7 @@ pub(super) const SCENARIOS: [Scenario; 4] = [
             "a startup probe that fails during the drain restarts what is on its way out",
             "let the startup probe stay at 200 once the start was done",
         ),
-        &[Need::StartupPath],
+        &[Need::StartupPath, Need::LameDuck],
         |stage| Box::pin(startup_holds(stage)),
     ),
 ];
@@ -111,12 +111,9 @@ async fn startup_holds(stage: &mut Stage) -> Result<(), Flaw> {
     let path = stage.subject.startup_path.clone().unwrap_or_default();
     stage.probe_rises(&path).await?;
     stage.stop()?;
-    // Without a lame duck there is no moment at which it must still answer.
-    if stage.subject.lame_duck > CLOSE_MARGIN * 2 {
-        stage.at(stage.subject.lame_duck / 2).await;
-        let during = stage.probe(&path).await?;
-        ensure(during.status() == Some(200), || format!("startup in the lame duck: {during}"))?;
-    }
+    stage.at(stage.subject.lame_duck / 2).await;
+    let during = stage.probe(&path).await?;
+    ensure(during.status() == Some(200), || format!("startup in the lame duck: {during}"))?;
     stage.exits_clean(stage.idle_end()).await
 }
 
@@ -152,6 +149,7 @@ async fn holds_until_answered(
         count += 1;
         sleep(2 * POLL).await;
     }
+    ensure(count > 0, || format!("GET {path} was not asked once in {}", ms(until)))?;
     stage.note(format!("GET {path} answered as expected {count} times since the signal"));
     let response = holder.response().await.during("work in flight")?;
     ok(&response, "work in flight")?;

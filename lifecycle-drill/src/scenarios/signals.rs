@@ -105,7 +105,7 @@ async fn first_milliseconds(stage: &mut Stage) -> Result<(), Flaw> {
                 return Err(Flaw::Seen(seen));
             }
         };
-        let by = stage.idle_end() + stage.subject.slack;
+        let by = (stage.idle_end() + stage.subject.slack).min(stage.subject.grace);
         let clean = Ended::Code(stage.subject.exits.clean);
         let killed = Ended::Signal(Signal::Term.number());
         let ended = stage.ends(by + Duration::from_secs(2)).await?;

@@ -33,6 +33,7 @@ async fn what_does_not_agree_is_found() {
         ("web", "PeriodSeconds: 40", "PeriodSeconds: 30", "another grace"),
         ("web", "value: 10s", "value: 34s", "the library refuses it"),
         ("web", "value: 10s", "value: 9s", "the lame duck is too short"),
+        ("web", "minReadySeconds: 6", "minReadySeconds: 5", "before its successor"),
         ("web", "periodSeconds: 2", "periodSeconds: 10", "the lame duck is too short"),
         ("web", "          args:", "          command: [sh]\n          args:", "ENTRYPOINT"),
         ("web", "path: /livez", "path: /readyz", "does not ask /livez"),

@@ -63,6 +63,10 @@ impl Manifest {
             let may_miss = budget["maxUnavailable"].as_u64().unwrap_or_default();
             let some_stay = (1..spec["replicas"].as_u64().unwrap_or_default()).contains(&may_miss);
             must(some_stay, "the disruption budget allows none or all to go");
+            if self.kind("Service").is_some() {
+                let ready = spec["minReadySeconds"].as_u64().map(Duration::from_secs);
+                must(ready > Some(PROPAGATION), "an old pod goes before its successor is known");
+            }
         }
         flaws
     }

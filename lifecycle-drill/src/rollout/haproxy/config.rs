@@ -12,7 +12,9 @@ pub(in crate::rollout) const SIGNED: &str = "x-drill-balancer";
 /// What its log lines begin with.
 pub(super) const LOG_MARK: &str = "drill ";
 /// Its backends: to the replicas by HTTP/1.1 and by h2c.
-pub(super) const BACKENDS: [&str; 2] = ["to_h1", "to_h2"];
+pub(super) const BACKENDS: [&str; 2] = ["to_h1", HTTP2];
+/// That by h2c.
+pub(super) const HTTP2: &str = "to_h2";
 
 /// The backend whose servers are asked for readiness. Those of the other follow them: a replica
 /// is ready or not as a whole. Besides, haproxy 2.6 begins some checks of a `proto h2` server in

@@ -1,5 +1,7 @@
 //! haproxy's own counters, from `show stat`.
 
+use super::config::HTTP2;
+
 /// The sums over both frontends and both backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::rollout) struct Stats {
@@ -7,6 +9,8 @@ pub(in crate::rollout) struct Stats {
     pub(in crate::rollout) requests: u64,
     /// Connections to replicas that could not be made.
     pub(in crate::rollout) connect_errors: u64,
+    /// Those of them that were for requests by HTTP/2.
+    pub(in crate::rollout) connect_errors_http2: u64,
     /// Requests that were handed to a replica and got no whole answer.
     pub(in crate::rollout) response_errors: u64,
     /// Requests that were tried again: none, by the configuration.
@@ -34,6 +38,9 @@ impl Stats {
                 Some("FRONTEND") => sum.requests += count("req_tot"),
                 Some("BACKEND") => {
                     sum.connect_errors += count("econ");
+                    if cell("pxname") == Some(HTTP2) {
+                        sum.connect_errors_http2 += count("econ");
+                    }
                     sum.response_errors += count("eresp");
                     sum.retries += count("wretr") + count("wredis");
                     sum.connects += count("connect");
@@ -61,6 +68,7 @@ mod tests {
         let whole = Stats {
             requests: 90,
             connect_errors: 7,
+            connect_errors_http2: 2,
             response_errors: 1,
             retries: 0,
             connects: 8,

@@ -1,7 +1,7 @@
 //! When each request is due: one every so often, whatever becomes of those before.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,26 +15,31 @@ use tokio::{
 pub(super) struct Cursor {
     /// How many are due a second.
     rate: f64,
+    state: Mutex<State>,
+    is_stopping: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct State {
+    next: u64,
     /// Not to be stopped before so many were given.
     least: u64,
-    next: Mutex<u64>,
-    is_stopping: watch::Sender<bool>,
 }
 
 impl Cursor {
     pub(super) fn new(rate: f64, least: u64) -> Self {
-        Self { rate, least, next: Mutex::default(), is_stopping: watch::Sender::new(false) }
+        let state = Mutex::new(State { next: 0, least });
+        Self { rate, state, is_stopping: watch::Sender::new(false) }
     }
 
     /// The next one: its number, and when it is due after the beginning. `None`: no more.
     pub(super) fn take(&self) -> Option<(u64, Duration)> {
-        // A poisoned lock only means that a client panicked; a count is still a count.
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = *next;
-        if self.rate <= 0.0 || (*self.is_stopping.borrow() && number >= self.least) {
+        let mut state = self.state();
+        let number = state.next;
+        if self.rate <= 0.0 || (*self.is_stopping.borrow() && number >= state.least) {
             return None;
         }
-        *next += 1;
+        state.next += 1;
         #[allow(clippy::cast_precision_loss, reason = "far below 2^52 requests")]
         let due = Duration::from_secs_f64(number as f64 / self.rate);
         Some((number, due))
@@ -43,15 +48,32 @@ impl Cursor {
     /// Waits until it is due; `false` if it is not to be begun, as all is over before that.
     pub(super) async fn wait(&self, number: u64, due: Instant) -> bool {
         let mut is_stopping = self.is_stopping.subscribe();
+        let is_owed = number < self.state().least;
         tokio::select! {
+            biased;
+            // What is due is begun, also if all is over by now.
             () = sleep_until(due) => true,
-            _ = is_stopping.wait_for(|is| *is), if number >= self.least => false,
+            _ = is_stopping.wait_for(|is| *is), if !is_owed => false,
         }
     }
 
-    /// Ends once the least number has been given.
-    pub(super) fn stop(&self) {
+    /// Ends once the least number has been given, and all that were due in that time.
+    pub(super) fn stop(&self, elapsed: Duration) {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of requests, far below 2^52"
+        )]
+        let due = (elapsed.as_secs_f64() * self.rate) as u64 + 1;
+        let mut state = self.state();
+        state.least = state.least.max(due);
+        drop(state);
         self.is_stopping.send_replace(true);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A poisoned lock only means that a client panicked; a count is still a count.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,7 +92,7 @@ mod tests {
     fn requests_are_due_at_a_constant_rate_and_at_least_so_many() {
         let cursor = Cursor::new(100.0, 3);
         assert_eq!(cursor.take(), Some((0, Duration::ZERO)));
-        cursor.stop();
+        cursor.stop(Duration::ZERO);
         assert_eq!(cursor.take(), Some((1, Duration::from_millis(10))));
         assert_eq!(cursor.take(), Some((2, Duration::from_millis(20))));
         assert_eq!(cursor.take(), None);
@@ -78,13 +100,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_was_due_before_the_end_is_begun_however_late() {
+        let (cursor, began) = (Cursor::new(100.0, 0), Instant::now());
+        cursor.stop(Duration::from_millis(25));
+        let mut numbers = Vec::new();
+        while let Some((number, due)) = cursor.take() {
+            numbers.push(number);
+            assert!(cursor.wait(number, began + due).await);
+        }
+        assert_eq!(numbers, [0, 1, 2], "due at 0, 10 and 20 ms");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_due_after_the_end_is_not_begun_unless_it_is_owed() {
-        let cursor = Cursor::new(1.0, 1);
-        cursor.stop();
+        let cursor = Cursor::new(1.0, 2);
+        cursor.stop(Duration::ZERO);
         let due = Instant::now() + Duration::from_secs(1);
-        assert!(cursor.wait(0, due).await);
+        assert!(cursor.wait(1, due).await);
         assert_eq!(Instant::now(), due);
-        assert!(!cursor.wait(1, due + Duration::from_secs(1)).await);
+        assert!(!cursor.wait(2, due + Duration::from_secs(1)).await);
         assert_eq!(Instant::now(), due);
     }
 

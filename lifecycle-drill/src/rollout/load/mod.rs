@@ -52,6 +52,8 @@ pub(super) struct Load {
     cursors: [Arc<Cursor>; 2],
     account: Arc<Mutex<Account>>,
     limit: Duration,
+    /// When the first request is due.
+    began: Instant,
 }
 
 /// What all workers share.
@@ -145,13 +147,14 @@ impl Load {
             }
         }
         let (account, limit) = (Arc::clone(account), settings.request_timeout);
-        Self { workers, cursors, account, limit }
+        Self { workers, cursors, account, limit, began }
     }
 
-    /// Begins no more than the least number, and waits for the outcomes of all, as long as there
-    /// are some; `false` if a worker was lost with its request.
+    /// Begins no more than the least number and what was due by now, and waits for the outcomes of
+    /// all, as long as there are some; `false` if a worker was lost with its request.
     pub(super) async fn finish(mut self) -> bool {
-        self.cursors.iter().for_each(|cursor| cursor.stop());
+        let elapsed = self.began.elapsed();
+        self.cursors.iter().for_each(|cursor| cursor.stop(elapsed));
         let (mut whole, mut before) = (true, None);
         loop {
             // A server that is too slow for the rate is behind for long; but each request ends.

@@ -6,7 +6,11 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     client::{Alpn, Fate, H2c, Wire, WireError},
-    rollout::{account::Done, haproxy::SIGNED, kind::Kind},
+    rollout::{
+        account::{Done, HTTP1, HTTP2},
+        haproxy::SIGNED,
+        kind::Kind,
+    },
 };
 
 use super::{Ask, Shared, locked};
@@ -38,7 +42,7 @@ pub(super) async fn http1(shared: Shared) {
             },
             Err(error) => Err(error),
         };
-        shared.count(due, sent, "h1", ask, outcome);
+        shared.count(due, sent, HTTP1, ask, outcome);
     }
 }
 
@@ -70,7 +74,7 @@ pub(super) async fn http2(shared: Shared, line: Arc<Line>) {
             }
             Err(error) => Err(error),
         };
-        shared.count(due, sent, "h2", ask, outcome);
+        shared.count(due, sent, HTTP2, ask, outcome);
     }
 }
 
