@@ -58,7 +58,12 @@ impl QueueError {
     /// The broker did not answer within `bound`.
     #[must_use]
     pub fn timed_out(bound: Duration) -> Self {
-        Self::unavailable(format!("no answer within {} ms", bound.as_millis()))
+        Self::unavailable(Unanswered(bound))
+    }
+
+    /// Whether what was asked for may have been done all the same.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unavailable(source) if source.is::<Unanswered>())
     }
 
     /// Whether trying again cannot help.
@@ -67,6 +72,11 @@ impl QueueError {
         !matches!(self, Self::Unavailable(_))
     }
 }
+
+/// A broker that may or may not have heard.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} ms", .0.as_millis())]
+struct Unanswered(Duration);
 
 impl fmt::Debug for QueueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,6 +204,9 @@ mod tests {
         assert!(!QueueError::timed_out(Duration::from_secs(1)).is_fatal());
         assert!(QueueError::Closed.is_fatal());
         assert!(QueueError::Denied("no".into()).is_fatal());
+        let late = QueueError::timed_out(Duration::from_millis(250));
+        assert!(late.is_unanswered() && !QueueError::unavailable("refused").is_unanswered());
+        assert!(chain(&late).ends_with("no answer within 250 ms"), "{late:?}");
         assert!(QueueError::NotPrepared { what: "table".into() }.is_fatal());
     }
 }

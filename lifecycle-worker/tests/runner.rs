@@ -5,8 +5,8 @@
 mod parts;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lifecycle::Signal;
@@ -112,6 +112,55 @@ async fn panics_are_failures_of_the_job_alone() {
     assert_eq!(dead[0].error, "panicked: payload was b\"0\"");
     kit.signal(Signal::Terminate);
     kit.report().await.is_clean();
+}
+
+/// Whoever holds a clone works on: nobody else begins beside it.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_has_failed_is_told_when_its_last_clone_has_gone() {
+    let (queue, log) = (MemoryQueue::new("mail").lease(Duration::from_secs(12)), Log::default());
+    push(&queue, 1).await;
+    let kept = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&kept);
+    let worker = Worker::new(queue.clone(), move |job: Job| {
+        *keep.lock().unwrap() = Some(job);
+        std::future::ready(Err::<(), _>(JobError::dead("no")))
+    });
+    let kit = started(log.of(worker)).await;
+    sleep(Duration::from_secs(600)).await;
+    assert!(kept.lock().unwrap().is_some() && log.all().is_empty(), "{:?}", log.all());
+    assert_eq!(queue.stats().await.unwrap().running, 1, "its lease is extended");
+    drop(kept.lock().unwrap().take());
+    assert_eq!(log.reaches(1).await[0].outcome.name(), "dead");
+    kit.signal(Signal::Terminate);
+    kit.report().await.is_clean();
+}
+
+/// Where the connection is the lease nothing is extended, and its loss is told all the same.
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_connection_is_lost_is_told_and_dropped() {
+    let queue =
+        Faulty::new(MemoryQueue::new("mail").lease(Duration::from_secs(3600))).by_connection();
+    push(&queue, 1).await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let worker = Worker::new(queue.clone(), move |job: Job| {
+        let tell = Arc::clone(&tell);
+        async move {
+            let reason = job.cancelled().await;
+            tell.lock().unwrap().push((reason, job.is_cancelled()));
+            std::future::pending::<()>().await;
+        }
+    });
+    let kit = started(worker).await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(told.lock().unwrap().is_empty());
+    queue.set(|faults| faults.extend = Fault::Fails);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(*told.lock().unwrap(), [(CancelReason::LeaseLost, true)]);
+    sleep(Duration::from_secs(2)).await;
+    kit.signal(Signal::Terminate);
+    let report = kit.report().await;
+    assert!(report.report().took() < Duration::from_secs(1), "dropped: {}", report.report());
 }
 
 /// In `call` itself, before there is a future.

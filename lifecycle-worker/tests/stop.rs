@@ -273,6 +273,46 @@ async fn a_claim_that_hangs_at_the_stop_is_uncertain_and_bounded() {
     report.exit_code(3);
 }
 
+/// The broker may have heard it, and the answer is on no way: somebody waits for a lease.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_never_answered_is_uncertain_and_one_that_failed_is_not() {
+    for (fault, line, code) in
+        [(Fault::TimesOut, "0 finished, 1 claimed perhaps", 3), (Fault::Fails, "0 finished", 0)]
+    {
+        let queue = Faulty::new(MemoryQueue::new("mail"));
+        queue.set(|faults| (faults.claim, faults.interrupt) = (fault, Fault::Hangs));
+        let kit = started(Worker::new(queue, async |_job: Job| {})).await;
+        sleep(Duration::from_millis(10)).await;
+        kit.signal(Signal::Terminate);
+        let report = kit.report().await;
+        assert_eq!(jobs_line(report.report()), format!("jobs of mail: {line}"));
+        report.exit_code(code);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_gives_up_while_a_clone_works_on_is_left_to_its_lease() {
+    let queue = MemoryQueue::new("mail");
+    push(&queue, 1).await;
+    let worker = Worker::new(queue.clone(), async |job: Job| {
+        let goes_on = job.clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(3600)).await;
+            drop(goes_on);
+        });
+        job.cancelled().await;
+        Err::<(), _>(JobError::Stopped)
+    });
+    let kit = started(worker).await;
+    sleep(SECOND).await;
+    kit.signal(Signal::Terminate);
+    let report = kit.report().await;
+    report.exit_code(3);
+    let said = jobs_line(report.report());
+    assert!(said.starts_with("jobs of mail: 0 finished, 1 left to their lease"), "{said}");
+    assert_eq!(stats(&queue).await.ready, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hang_of_the_close_keeps_nobody() {
     let queue = Faulty::new(MemoryQueue::new("mail"));

@@ -168,7 +168,7 @@ impl Claimer {
                 continue;
             }
             if self.settings.retry.is_over(held.attempt) {
-                self.ledger.ended(key, &held, Ended::Exhausted);
+                self.ledger.ended_unseen(key, &held, Ended::Exhausted);
                 continue;
             }
             slots -= 1;
@@ -249,7 +249,12 @@ impl Claimer {
         };
         match answered {
             Ok(jobs) => self.ledger.give_back(self.ledger.take(jobs, &self.gate)),
-            Err(error) => telemetry::unreachable(queue.name(), &error, Duration::ZERO),
+            Err(error) => {
+                telemetry::unreachable(queue.name(), &error, Duration::ZERO);
+                if error.is_unanswered() {
+                    self.ledger.claim_is_uncertain();
+                }
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Extends leases in batches, and stops jobs whose lease cannot be extended.
 //!
 //! It runs from the first claim until the last job is settled, whatever the phase, also for
-//! jobs that no handler has seen. With nothing held it has no timer.
+//! jobs that no handler has seen. With nothing held it has no timer. Where the connection is the
+//! lease there is nothing to extend, but the queue is asked every second whether it still is.
 //!
 //! # Invariants
 //! 1. What is due for a lease does not wait for the queue: an extension that hangs keeps no job
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ledger::Ledger;
 use crate::any::AnyQueue;
+use crate::capabilities::Lease;
 use crate::fate::Standing;
 use crate::job::{CancelReason, Held};
 use crate::lease::{Due, due, next_look};
@@ -23,13 +25,15 @@ use crate::queue::{Extend, Extended, Queue};
 use crate::sync::locked;
 use crate::telemetry;
 
-/// Runs until it is dropped. Returns at once where leases know no time.
+/// Runs until it is dropped.
 pub(super) async fn run(queue: AnyQueue, ledger: Arc<Ledger>) {
     let capabilities = queue.capabilities();
-    let Some(period) = capabilities.lease_period() else { return };
+    let period = capabilities.lease_period().unwrap_or(NOMINAL);
+    let is_connection = capabilities.lease == Lease::Connection;
     // Extending is safe to give up: it is said again.
     let bound = capabilities.call_bound.max(period / 3);
-    let mut heart = Heart { queue, ledger, period, bound, extending: None, not_before: None };
+    let (extending, not_before) = (None, None);
+    let mut heart = Heart { queue, ledger, period, is_connection, bound, extending, not_before };
     let mut next: Option<Instant> = None;
     loop {
         let Heart { extending, ledger, .. } = &mut heart;
@@ -48,9 +52,11 @@ struct Heart {
     queue: AnyQueue,
     ledger: Arc<Ledger>,
     period: Duration,
+    /// Whether leases know no time.
+    is_connection: bool,
     bound: Duration,
     extending: Option<JoinHandle<Batch>>,
-    /// After an extension that failed.
+    /// After an extension that failed, or a question whether the connection is up.
     not_before: Option<Instant>,
 }
 
@@ -79,11 +85,21 @@ impl Heart {
         let mut state = locked(&self.ledger.state);
         let can_extend = self.extending.is_none() && self.not_before.is_none_or(|at| now >= at);
         for (key, entry) in &mut state.entries {
-            let Some(ends) = entry.lease_ends else { continue };
             let standing = entry.held.fate.standing();
             if matches!(standing, Standing::Returned | Standing::Lost) {
                 continue;
             }
+            let Some(ends) = entry.lease_ends else {
+                if self.is_connection {
+                    if can_extend && !entry.is_extending {
+                        entry.is_extending = true;
+                        extend.push((key, Arc::clone(&entry.held)));
+                    }
+                    let ask = period / 12;
+                    next = Some(next.map_or(ask, |next| next.min(ask)));
+                }
+                continue;
+            };
             let left = ends.saturating_duration_since(now);
             let what = due(left, period);
             if what == Due::GiveUp {
@@ -179,16 +195,22 @@ impl Heart {
                     } else if standing == Standing::Running {
                         // Told at once, given up at the next look but one.
                         let ends = Instant::now() + self.period / 6;
-                        entry.lease_ends = entry.lease_ends.map(|before| before.min(ends));
+                        let before = entry.lease_ends.unwrap_or(ends);
+                        entry.lease_ends = Some(before.min(ends));
                     }
                 }
             }
         }
         drop(state);
-        self.not_before = failed.is_some().then(|| Instant::now() + self.period / 12);
+        let rests = self.is_connection || failed.is_some();
+        self.not_before = rests.then(|| Instant::now() + self.period / 12);
         if let Some(error) = failed {
             telemetry::not_extended(self.queue.name(), failures, &error);
         }
         self.stop(&[], &[], lost);
     }
 }
+
+/// The period that stands for a lease which is the connection: a twelfth of it is how often the
+/// queue is asked, and what a job has from being told that it is lost until it is dropped.
+const NOMINAL: Duration = Duration::from_secs(12);

@@ -62,6 +62,9 @@ pub(super) struct Entry {
     pub(super) is_extending: bool,
     pub(super) uses_slot: bool,
     pub(super) abort: Option<AbortHandle>,
+    /// What the queue is told when the last clone of its [`Job`](crate::Job) has gone, if its
+    /// handler has ended and was not done.
+    verdict: Option<What>,
     /// Shown among the blockers until the entry goes.
     _in_flight: Option<InFlight>,
 }
@@ -133,8 +136,8 @@ impl Ledger {
             let lease_ends = claimed.lease_ends;
             let held = Arc::new(Held::new(Arc::clone(&self.queue), claimed));
             let _in_flight = enter(&held);
-            let (abort, uses_slot, is_extending) = (None, true, false);
-            Entry { held, lease_ends, is_extending, uses_slot, abort, _in_flight }
+            let (abort, verdict, uses_slot, is_extending) = (None, None, true, false);
+            Entry { held, lease_ends, is_extending, uses_slot, abort, verdict, _in_flight }
         };
         let entries: Vec<_> = claimed.into_iter().map(entry).collect();
         let mut state = locked(&self.state);
@@ -164,17 +167,33 @@ impl Ledger {
         }
     }
 
-    /// The handler has ended by itself.
+    /// The handler has ended by itself. One that was done is done; what else becomes of the job
+    /// waits for its last clone, whose holder may still work for it: somebody else would begin
+    /// beside it.
     pub(crate) fn ended(&self, key: usize, held: &Arc<Held>, ended: Ended) {
-        // Outside of the lock: an error's Display is foreign code.
-        let verdict = ended.verdict(held.attempt, &self.retry, held.cancel_reason());
-        let what = match verdict {
+        let what = self.what(held, ended);
+        if matches!(what, What::Ack) {
+            let is_ours = held.fate.finish();
+            self.let_go(key, held, is_ours.then_some(what));
+        } else if let Some(entry) = locked(&self.state).entry(key, held) {
+            entry.verdict = Some(what);
+        }
+    }
+
+    /// The same for a job that no handler was given.
+    pub(super) fn ended_unseen(&self, key: usize, held: &Arc<Held>, ended: Ended) {
+        let what = self.what(held, ended);
+        let is_ours = held.fate.finish();
+        self.let_go(key, held, is_ours.then_some(what));
+    }
+
+    /// Outside of the lock: an error's Display is foreign code.
+    fn what(&self, held: &Held, ended: Ended) -> What {
+        match ended.verdict(held.attempt, &self.retry, held.cancel_reason()) {
             Verdict::Ack => What::Ack,
             Verdict::Fail { error, next } => What::Fail { error, next },
             Verdict::Release => What::Release(Start::Started),
-        };
-        let is_ours = held.fate.finish();
-        self.let_go(key, held, is_ours.then_some(what));
+        }
     }
 
     /// The handler is gone, and so is everything that has worked for it.
@@ -182,7 +201,12 @@ impl Ledger {
         match held.fate.standing() {
             Standing::Unstarted | Standing::Finished | Standing::Returned => {}
             Standing::Running => {
-                let what = held.fate.give_back().map(What::Release);
+                let verdict =
+                    locked(&self.state).entry(key, held).and_then(|entry| entry.verdict.take());
+                let what = match verdict {
+                    Some(what) => held.fate.finish().then_some(what),
+                    None => held.fate.give_back().map(What::Release),
+                };
                 self.let_go(key, held, what);
             }
             Standing::Lost => self.forget_lost(key, held),
@@ -237,6 +261,11 @@ impl Ledger {
             self.for_claimer.notify_one();
         }
         self.changed.notify_one();
+    }
+
+    /// A claim's answer did not come: it may hold a job until its lease ends.
+    pub(super) fn claim_is_uncertain(&self) {
+        locked(&self.state).tally.claim_uncertain();
     }
 
     pub(super) fn todo_count(&self) -> usize {

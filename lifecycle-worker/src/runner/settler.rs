@@ -121,7 +121,7 @@ impl Settler {
         count: usize,
         call: impl Future<Output = Vec<Settled>>,
     ) -> Vec<Settled> {
-        let limit = self.queue.capabilities().call_bound * 2;
+        let limit = self.queue.capabilities().call_bound.saturating_mul(2);
         let call = timeout(limit, AssertUnwindSafe(call).catch_unwind());
         let (mut answers, why) = match call.await {
             Ok(Ok(answers)) => (answers, "too few answers".to_owned()),

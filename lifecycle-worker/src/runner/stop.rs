@@ -79,7 +79,7 @@ enum Look {
 
 /// What waiting does not mend is said at the start; a broker that is away is waited for.
 async fn first_look(queue: &AnyQueue, standing: &Standing, handle: &Handle) -> Look {
-    let bound = queue.capabilities().call_bound * 2;
+    let bound = queue.capabilities().call_bound.saturating_mul(2);
     tokio::select! {
         () = handle.lame_duck() => Look::Leaving,
         answer = timeout(bound, queue.ping()) => match answer
@@ -149,7 +149,7 @@ impl Running {
         self.ledger.quiet();
         let handle = self.handle.clone();
         let capabilities = self.queue.capabilities();
-        let bound = capabilities.call_bound + capabilities.interrupt_bound;
+        let bound = capabilities.call_bound.saturating_add(capabilities.interrupt_bound);
         let claim_deadline = Instant::now() + bound;
         let ledger = Arc::clone(&self.ledger);
         tokio::select! {
@@ -189,7 +189,7 @@ impl Running {
         // Components that this one drains after may still push.
         self.handle.draining().await;
         if self.claimer.is_some() {
-            locked(&self.ledger.state).tally.claim_uncertain();
+            self.ledger.claim_is_uncertain();
         }
         let by = self.end_by().min(Instant::now() + self.queue.capabilities().call_bound);
         let closed = timeout_at(by, self.queue.close()).await;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use lifecycle::Lifecycle;
 use lifecycle::test_kit::TestKit;
 use lifecycle_worker::{
-    Capabilities, Claimed, DeadJob, Extend, Extended, Fail, MemoryQueue, Push, Pushed, Queue,
-    QueueError, Receipt, Release, Settled, Settlement, Stats, Worker,
+    Capabilities, Claimed, DeadJob, Extend, Extended, Fail, Lease, MemoryQueue, Push, Pushed,
+    Queue, QueueError, Receipt, Release, Settled, Settlement, Stats, Worker,
 };
 use tokio::sync::watch;
 
@@ -74,6 +74,8 @@ pub enum Fault {
     Panics,
     /// It answers, and for nothing that it was asked.
     SaysNothing,
+    /// It gives up after 5 s without an answer.
+    TimesOut,
 }
 
 /// The faults of each call.
@@ -94,11 +96,18 @@ pub struct Faults {
 pub struct Faulty {
     pub inner: MemoryQueue,
     pub faults: Arc<Mutex<Faults>>,
+    /// Whether the connection is the lease.
+    pub by_connection: bool,
 }
 
 impl Faulty {
     pub fn new(inner: MemoryQueue) -> Self {
-        Self { inner, faults: Arc::default() }
+        Self { inner, faults: Arc::default(), by_connection: false }
+    }
+
+    /// Its jobs are held by the connection: `extend` says that it is lost if it is to fail.
+    pub fn by_connection(self) -> Self {
+        Self { by_connection: true, ..self }
     }
 
     pub fn set(&self, set: impl FnOnce(&mut Faults)) {
@@ -113,8 +122,19 @@ impl Faulty {
             Fault::Hangs => std::future::pending().await,
             Fault::Panics => panic!("as it was told"),
             Fault::SaysNothing => Ok(()),
+            Fault::TimesOut => {
+                let bound = Duration::from_secs(5);
+                tokio::time::sleep(bound).await;
+                Err(QueueError::timed_out(bound))
+            }
         }
     }
+}
+
+fn without_lease(job: Claimed) -> Claimed {
+    let mut job = job;
+    job.lease_ends = None;
+    job
 }
 
 fn retry<T>(items: &[T]) -> Vec<Settled> {
@@ -127,7 +147,11 @@ impl Queue for Faulty {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        let mut can = self.inner.capabilities();
+        if self.by_connection {
+            can.lease = Lease::Connection;
+        }
+        can
     }
 
     async fn ping(&self) -> Result<(), QueueError> {
@@ -142,7 +166,11 @@ impl Queue for Faulty {
 
     async fn claim(&self, max: NonZeroUsize, wait: Duration) -> Result<Vec<Claimed>, QueueError> {
         self.suffer(|faults| faults.claim).await?;
-        self.inner.claim(max, wait).await
+        let claimed = self.inner.claim(max, wait).await?;
+        Ok(match self.by_connection {
+            true => claimed.into_iter().map(without_lease).collect(),
+            false => claimed,
+        })
     }
 
     async fn interrupt(&self) {
@@ -174,6 +202,8 @@ impl Queue for Faulty {
 
     async fn extend(&self, jobs: &[Extend]) -> Vec<Extended> {
         match self.suffer(|faults| faults.extend).await {
+            Ok(()) if self.by_connection => jobs.iter().map(|_| Extended::Unsupported).collect(),
+            Err(_) if self.by_connection => jobs.iter().map(|_| Extended::Lost).collect(),
             Ok(()) => self.inner.extend(jobs).await,
             Err(_) => {
                 jobs.iter().map(|_| Extended::Retry(QueueError::unavailable("cut"))).collect()

@@ -56,6 +56,12 @@ fn of_lapin(error: Error) -> QueueError {
     let message = said.get_message().to_string();
     match said.kind() {
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => QueueError::Denied(error.into()),
+        // It is there, on a node that is not: it comes back with that.
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND)
+            if message.contains("down or inaccessible") =>
+        {
+            QueueError::unavailable(error)
+        }
         AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
             QueueError::NotPrepared { what: format!("{message}; call `prepare()`") }
         }

@@ -46,6 +46,12 @@ struct Entry {
     settling: Option<(Outcomes, usize)>,
 }
 
+impl Entry {
+    fn is_of(&self, receipt: &Receipt, owner: &str) -> bool {
+        receipt.text() == Some(owner) && self.line.is_up() && self.content.id == *receipt.id()
+    }
+}
+
 /// What is to be told about one receipt.
 pub(super) enum Answer {
     Lost,
@@ -71,6 +77,12 @@ impl Held {
         number
     }
 
+    /// Whether that claim's line is up: nobody else can have the job.
+    pub(super) fn is_ours(&self, receipt: &Receipt, owner: &str) -> bool {
+        let entries = self.entries();
+        entries.get(&receipt.number()).is_some_and(|entry| entry.is_of(receipt, owner))
+    }
+
     /// Begins to settle those of the receipts that are ours and are not being settled already.
     pub(super) fn begin<T>(
         &self,
@@ -86,11 +98,7 @@ impl Held {
         for job in jobs {
             let receipt = receipt(job);
             let number = receipt.number();
-            let entry = entries.get_mut(&number).filter(|entry| {
-                receipt.text() == Some(owner)
-                    && entry.line.is_up()
-                    && entry.content.id == *receipt.id()
-            });
+            let entry = entries.get_mut(&number).filter(|entry| entry.is_of(receipt, owner));
             let Some(entry) = entry else {
                 answers.push(Answer::Lost);
                 continue;

@@ -53,7 +53,13 @@ use crate::stats::{DeadJob, Stats};
 ///
 /// A claim lasts as long as its connection. Who loses it has lost its jobs: they are delivered
 /// again at once, and what the old claim says is [`Settled::Lost`]. A worker that answers no
-/// heartbeat for 20 s (`?heartbeat=` in the URL, twice) is gone to the broker.
+/// heartbeat for 20 s (`?heartbeat=` in the URL, twice) is gone to the broker. A running job is
+/// told within a second or so ([`CancelReason::LeaseLost`](crate::CancelReason)) and dropped a
+/// second later; until then it may run beside its next delivery.
+///
+/// RabbitMQ itself ends a channel that has a message unacknowledged for longer than its
+/// `consumer_timeout`, 30 min by default, and with that every claim of the process: set it above
+/// the longest job (`rabbitmq.conf`: `consumer_timeout = 7200000`, in milliseconds).
 ///
 /// A job that is returned or failed is written again behind the others, with its count of
 /// attempts and returns and its checkpoint, and the old message is then acknowledged: no return
@@ -286,7 +292,9 @@ impl Queue for AmqpQueue {
     }
 
     async fn extend(&self, jobs: &[Extend]) -> Vec<Extended> {
-        jobs.iter().map(|_| Extended::Unsupported).collect()
+        let is_ours = |job: &Extend| self.shared.held.is_ours(&job.receipt, &self.shared.owner);
+        let one = |job| if is_ours(job) { Extended::Unsupported } else { Extended::Lost };
+        jobs.iter().map(one).collect()
     }
 
     async fn stats(&self) -> Result<Stats, QueueError> {

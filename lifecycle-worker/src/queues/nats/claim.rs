@@ -131,6 +131,10 @@ impl NatsQueue {
                 _ if !jobs.is_empty() => break,
                 status => {
                     self.forget_consumer();
+                    if status.as_u16() == fault::NO_RESPONDERS {
+                        // Nobody has the consumer: it is not there, or has no leader just now.
+                        self.within(&[CONSUMER_API], Box::pin(self.consumer())).await?;
+                    }
                     let said = message.description.as_ref().map(|text| text.as_ref());
                     return Err(fault::of_status(status.as_u16(), said));
                 }
@@ -162,7 +166,7 @@ impl NatsQueue {
 /// How often it was delivered, and its place in the stream, as the reply subject has them:
 /// `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>..`, or with domain and account behind
 /// `ACK`.
-fn delivery(reply: &str) -> Option<(u64, u64)> {
+pub(super) fn delivery(reply: &str) -> Option<(u64, u64)> {
     let parts: Vec<_> = reply.split('.').collect();
     let from = match parts.len() {
         9 => 4,

@@ -32,47 +32,50 @@ pub(super) fn not_a_url() -> QueueError {
 /// What a call of the JetStream API says.
 pub(super) fn of_api<K: Coded>(error: async_nats::error::Error<K>) -> QueueError {
     match error.kind().code() {
-        Some(ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND) => missing(),
-        Some(ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT) => {
-            no_jetstream()
-        }
+        Some((_, ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND)) => missing(),
+        Some((
+            _,
+            ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT,
+        )) => no_jetstream(),
+        Some((OWN_FAULT.., _)) => QueueError::unavailable(error),
         Some(_) => QueueError::Invalid { what: chain(&error) },
-        None if chain(&error).contains("no responders") => no_jetstream(),
+        // Also "no responders": a server without JetStream says so when it is connected to, and
+        // one in a cluster may have no leader for a while.
         None => QueueError::unavailable(error),
     }
 }
 
-/// A kind of error that may have the server's own code in it.
+/// A kind of error that may have the server's own codes in it: as HTTP has them, and its own.
 pub(super) trait Coded: Clone + Debug + Display + PartialEq + Send + Sync + 'static {
-    fn code(&self) -> Option<ErrorCode>;
+    fn code(&self) -> Option<(usize, ErrorCode)>;
 }
 
 impl Coded for ConsumerErrorKind {
-    fn code(&self) -> Option<ErrorCode> {
+    fn code(&self) -> Option<(usize, ErrorCode)> {
         let Self::JetStream(said) = self else { return None };
-        Some(said.error_code())
+        Some((said.code(), said.error_code()))
     }
 }
 
 impl Coded for CreateStreamErrorKind {
-    fn code(&self) -> Option<ErrorCode> {
+    fn code(&self) -> Option<(usize, ErrorCode)> {
         match self {
-            Self::JetStream(said) => Some(said.error_code()),
-            Self::JetStreamUnavailable => Some(ErrorCode::JETSTREAM_NOT_ENABLED),
+            Self::JetStream(said) => Some((said.code(), said.error_code())),
+            Self::JetStreamUnavailable => Some((OWN_FAULT, ErrorCode::JETSTREAM_NOT_ENABLED)),
             _ => None,
         }
     }
 }
 
 impl Coded for GetStreamErrorKind {
-    fn code(&self) -> Option<ErrorCode> {
+    fn code(&self) -> Option<(usize, ErrorCode)> {
         let Self::JetStream(said) = self else { return None };
-        Some(said.error_code())
+        Some((said.code(), said.error_code()))
     }
 }
 
 impl Coded for ApiErrorKind {
-    fn code(&self) -> Option<ErrorCode> {
+    fn code(&self) -> Option<(usize, ErrorCode)> {
         None
     }
 }
@@ -112,14 +115,15 @@ fn too_large() -> QueueError {
 pub(super) fn of_status(status: u16, description: Option<&str>) -> QueueError {
     let text = description.unwrap_or_default();
     match status {
-        NO_RESPONDERS => missing(),
         CONFLICT if text.contains("Deleted") => missing(),
         _ => QueueError::unavailable(BoxError::from(format!("status {status} {text}"))),
     }
 }
 
 const CONFLICT: u16 = 409;
-const NO_RESPONDERS: u16 = 503;
+pub(super) const NO_RESPONDERS: u16 = 503;
+/// From here on it is the server's fault, which may pass.
+const OWN_FAULT: usize = 500;
 
 #[cfg(test)]
 mod tests {
@@ -131,6 +135,10 @@ mod tests {
         let said: async_nats::jetstream::Error = serde_json::from_str(said).unwrap();
         let error = of_api(async_nats::error::Error::new(GetStreamErrorKind::JetStream(said)));
         assert!(matches!(error, QueueError::NotPrepared { .. }), "{error:?}");
+        let said = r#"{"code":503,"err_code":10008,"description":"temporarily unavailable"}"#;
+        let said: async_nats::jetstream::Error = serde_json::from_str(said).unwrap();
+        let error = of_api(async_nats::error::Error::new(GetStreamErrorKind::JetStream(said)));
+        assert!(!error.is_fatal(), "a cluster without a leader: {error:?}");
         let none =
             of_api(async_nats::error::Error::new(CreateStreamErrorKind::JetStreamUnavailable));
         assert!(matches!(none, QueueError::Unsupported { .. }), "{none:?}");
@@ -138,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_status_is_told_by_whose_fault_it_is() {
-        assert!(matches!(of_status(503, None), QueueError::NotPrepared { .. }));
+        assert!(!of_status(503, None).is_fatal(), "its leader may be on its way");
         let deleted = of_status(409, Some("Consumer Deleted"));
         assert!(matches!(deleted, QueueError::NotPrepared { .. }));
         assert!(!of_status(409, Some("Exceeded MaxWaiting")).is_fatal());

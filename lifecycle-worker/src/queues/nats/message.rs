@@ -42,9 +42,10 @@ impl Content {
         map
     }
 
-    /// The same for a dead letter, which the stream takes once.
-    pub(super) fn dead_header_map(&self, attempts: u32, error: &str) -> HeaderMap {
-        let mut map = self.header_map(self.id.as_str());
+    /// The same for a dead letter, which the stream takes once for each place in the queue's: a
+    /// dead job that is pushed again may die again.
+    pub(super) fn dead_header_map(&self, place: u64, attempts: u32, error: &str) -> HeaderMap {
+        let mut map = self.header_map(&format!("{}-{place}", self.id.as_str()));
         let dead = json!({ "attempts": attempts, "error": cut(error) });
         map.insert(DEAD, dead.to_string());
         map
@@ -114,7 +115,7 @@ mod tests {
         let written = Content::new(&push);
         let map = written.header_map("once");
         assert_eq!(Content::read(Some(&map), written.payload.clone(), 7), written);
-        let dead = written.dead_header_map(3, "no\nway");
+        let dead = written.dead_header_map(7, 3, "no\nway");
         let dead = Content::read_dead(&dead, written.payload.clone(), 7);
         assert_eq!((dead.attempts, dead.error.as_str()), (3, "no\nway"));
         assert_eq!((dead.id, dead.payload), (written.id, written.payload));

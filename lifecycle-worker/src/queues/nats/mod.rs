@@ -50,7 +50,8 @@ use crate::stats::{DeadJob, Stats};
 /// A queue on NATS JetStream, of a server of 2.9 or later.
 ///
 /// [`prepare`](Queue::prepare) creates the stream `lifecycle-{name}` with the consumer `workers`,
-/// and the stream `lifecycle_dead-{name}` of its dead letters, or brings them up to date.
+/// and the stream `lifecycle_dead-{name}` of its dead letters, or brings them up to date; but for
+/// the lease, which the workers that run have from the consumer: it is changed by deleting that.
 ///
 /// The server counts deliveries: a return counts as an attempt, and
 /// [`Claimed::returns`](crate::Claimed::returns) is always 0. Give a job more attempts than it

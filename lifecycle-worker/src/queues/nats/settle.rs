@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
+use super::claim::delivery;
 use super::held::Entry;
 use super::{NatsQueue, fault};
 use crate::claimed::Receipt;
@@ -84,7 +85,8 @@ impl NatsQueue {
 
     /// Writes the dead letter, once however often that is tried: the stream knows its id.
     async fn bury(&self, entry: &Entry, error: &str) -> Result<(), QueueError> {
-        let headers = entry.content.dead_header_map(entry.attempt, error);
+        let place = delivery(entry.reply.as_str()).map_or(0, |(_, sequence)| sequence);
+        let headers = entry.content.dead_header_map(place, entry.attempt, error);
         let payload = entry.content.payload.clone();
         self.publish(self.shared.names.dead_subject.clone(), headers, payload).await.map(|_| ())
     }

@@ -63,6 +63,18 @@ impl NatsQueue {
         ] {
             Box::pin(context.create_or_update_stream(config)).await.map_err(fault::of_api)?;
         }
+        let found = context.get_consumer_from_stream::<pull::Config, _, _>(CONSUMER, &names.stream);
+        if let Ok(found) = found.await
+            && found.cached_info().config.ack_wait != self.lease
+        {
+            let kept = found.cached_info().config.ack_wait;
+            let what = format!(
+                "a lease is {kept:?} at the server, and {:?} here: workers that run with the other \
+                 would lose their jobs; stop them and delete the consumer `{CONSUMER}` first",
+                self.lease
+            );
+            return Err(QueueError::Invalid { what });
+        }
         let consumer = pull::Config {
             durable_name: Some(CONSUMER.to_owned()),
             ack_policy: AckPolicy::Explicit,

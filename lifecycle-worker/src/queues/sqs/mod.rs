@@ -14,6 +14,7 @@ mod fault;
 mod held;
 mod message;
 mod queue;
+mod settle;
 
 use std::fmt;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ use crate::error::QueueError;
 ///
 /// # FIFO queues
 /// The group is the job's header `group`, or its kind. A group is blocked while a message of it
-/// is claimed. [`Push::dedupe`](crate::Push::dedupe) is its deduplication id, good for the five
+/// is claimed, and a claim takes one message, since SQS may give out several of a group at once. [`Push::dedupe`](crate::Push::dedupe) is its deduplication id, good for the five
 /// minutes that SQS knows, and a duplicate is answered like a new job: hence not declared.
 ///
 /// # Tests

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use super::calls::{BATCH, Said, Send, again, seconds};
 use super::fault::{is_lost, of_entry};
 use super::held::Claim;
 use super::message::{Content, PAYLOAD_MOST, text};
+use super::settle::Again;
 use super::{LONGEST, SECOND, SqsQueue, Urls};
 use crate::capabilities::{Attempt, Capabilities, Lease, Place, ReleaseCapabilities};
 use crate::claimed::{Claimed, JobId, Receipt};
@@ -76,14 +78,17 @@ impl Queue for SqsQueue {
 
     async fn claim(&self, max: NonZeroUsize, wait: Duration) -> Result<Vec<Claimed>, QueueError> {
         let mut interrupts = self.shared.interrupts.subscribe();
-        let until = Instant::now() + wait;
+        let until = Instant::now() + wait.min(WAIT_MOST);
         let urls = self.urls().await?;
         // Bound: `until`, and each poll has its own.
         loop {
             self.open()?;
             let left = until.saturating_duration_since(Instant::now());
             let poll = Duration::from_secs(left.min(self.longest_poll()).as_secs());
-            let claimed = self.receive(urls, max.get(), poll).await?;
+            // Of a FIFO queue one at a time: a group is blocked while one of its messages is
+            // claimed, but one receive may have several of it.
+            let max = if self.is_fifo() { 1 } else { max.get() };
+            let claimed = self.receive(urls, max, poll, &interrupts).await?;
             let is_told = interrupts.has_changed().unwrap_or(true);
             if !claimed.is_empty() || left.is_zero() || is_told {
                 return Ok(claimed);
@@ -101,7 +106,7 @@ impl Queue for SqsQueue {
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Settled> {
         let claims = receipts.iter().map(|receipt| self.shared.held.claim(receipt)).collect();
-        self.settle(claims, async |urls, claims| {
+        self.settle(Again::Always, claims, async |urls, claims| {
             let handles: Vec<_> = claims.iter().map(|claim| claim.handle.as_str()).collect();
             self.calls.delete(&urls.main, &handles).await
         })
@@ -188,7 +193,7 @@ impl SqsQueue {
         if *self.shared.is_closed.borrow() { Err(QueueError::Closed) } else { Ok(()) }
     }
 
-    async fn urls(&self) -> Result<&Urls, QueueError> {
+    pub(super) async fn urls(&self) -> Result<&Urls, QueueError> {
         self.open()?;
         let (name, account) = (self.name(), self.shared.address.account.as_deref());
         let asked = async || {
@@ -236,10 +241,17 @@ impl SqsQueue {
         urls: &Urls,
         max: usize,
         poll: Duration,
+        interrupts: &watch::Receiver<u64>,
     ) -> Result<Vec<Claimed>, QueueError> {
         let mut all = Vec::new();
         let mut poll = poll;
+        let by = Instant::now() + poll + self.calls.bound;
         while all.len() < max {
+            // What has come is held, and its leases run.
+            let is_told = interrupts.has_changed().unwrap_or(true);
+            if !all.is_empty() && (is_told || Instant::now() >= by) {
+                break;
+            }
             let asked = (max - all.len()).min(BATCH);
             // Before the request: the lease may have begun that early.
             let ends = Instant::now() + self.lease;
@@ -260,84 +272,6 @@ impl SqsQueue {
             poll = Duration::ZERO;
         }
         Ok(all)
-    }
-
-    /// Those claims are claimable after their delays.
-    async fn hide(&self, claims: Vec<Option<Claim>>, delays: Vec<Duration>) -> Vec<Settled> {
-        let delays: Vec<_> = claims
-            .iter()
-            .zip(delays)
-            .filter(|(claim, _)| claim.is_some())
-            .map(|(_, delay)| delay.min(LONGEST - SECOND))
-            .collect();
-        self.settle(claims, async |urls, claims| {
-            let handles = claims.iter().map(|claim| claim.handle.as_str()).zip(delays);
-            self.calls.hide(&urls.main, &handles.collect::<Vec<_>>()).await
-        })
-        .await
-    }
-
-    /// Copies those claims' messages to the dead letters, and deletes those that are there.
-    async fn bury(&self, claims: Vec<Option<Claim>>, jobs: &[Fail]) -> Vec<Settled> {
-        let errors: Vec<_> = claims
-            .iter()
-            .zip(jobs)
-            .filter(|(claim, _)| claim.is_some())
-            .map(|(_, job)| job.error.clone())
-            .collect();
-        self.settle(claims, async |urls, claims| {
-            let copy = |(claim, error): (&Claim, &String)| {
-                let group = claim.group.clone();
-                // The same copy has the same id, should it be sent again.
-                let fifo = group.map(|group| (group, claim.id.as_str().to_owned()));
-                Send { content: claim.content.dead(error, claim.attempt), delay: 0, fifo }
-            };
-            let copies: Vec<_> = claims.iter().zip(&errors).map(copy).collect();
-            let mut said = self.calls.send(&urls.dead, &copies).await;
-            let sent: Vec<_> =
-                (0..said.len()).filter(|at| matches!(said[*at], Said::Done(_))).collect();
-            let handles: Vec<_> = sent.iter().map(|at| claims[*at].handle.as_str()).collect();
-            let deleted = self.calls.delete(&urls.main, &handles).await;
-            for (at, one) in sent.into_iter().zip(deleted) {
-                said[at] = one;
-            }
-            said
-        })
-        .await
-    }
-
-    /// Settles those that are held, and says so of each.
-    async fn settle(
-        &self,
-        claims: Vec<Option<Claim>>,
-        tell: impl AsyncFnOnce(&Urls, &[Claim]) -> Vec<Said>,
-    ) -> Vec<Settled> {
-        let urls = match self.urls().await {
-            Ok(urls) => urls,
-            Err(error) => return claims.iter().map(|_| Settled::Retry(again(&error))).collect(),
-        };
-        let held: Vec<_> = claims.iter().flatten().cloned().collect();
-        let mut said = if held.is_empty() {
-            Vec::new().into_iter()
-        } else {
-            let said = timeout(self.calls.bound, tell(urls, &held)).await;
-            said.unwrap_or_default().into_iter()
-        };
-        let mut one = |claim: &Option<Claim>| {
-            let Some(claim) = claim else { return Settled::Lost };
-            let settled = match said.next() {
-                Some(Said::Done(_)) => Settled::Done,
-                Some(Said::Refused(entry)) if is_lost(&entry) => Settled::Lost,
-                Some(Said::Refused(entry)) => Settled::Retry(of_entry(&entry)),
-                Some(Said::Failed(error)) => Settled::Retry(error),
-                None => Settled::Retry(QueueError::timed_out(self.calls.bound)),
-            };
-            if !matches!(settled, Settled::Retry(_)) {
-                self.shared.held.forget(&claim.handle);
-            }
-            settled
-        };
-        claims.iter().map(&mut one).collect()
     }
 }
 
@@ -380,3 +314,5 @@ const GROUP: &str = "group";
 const TOKEN_MOST: usize = 128;
 const DELAY_MOST: Duration = Duration::from_secs(900);
 const SHORT_POLL: Duration = Duration::from_millis(100);
+/// A day: longer waits are this long.
+const WAIT_MOST: Duration = Duration::from_secs(24 * 3600);
