@@ -52,7 +52,6 @@ pin_project_lite::pin_project! {
         guard: Option<RequestGuard>,
         asked: Asked,
         call: Call,
-        old_at: Option<Instant>,
         common: Arc<Common>,
     }
 }
@@ -94,7 +93,7 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let asked = Asked::of(&request);
-        let (common, old_at) = (Arc::clone(&self.common), self.conn.old_at());
+        let common = Arc::clone(&self.common);
         let call = if grpc::is_grpc(asked.version, request.headers()) {
             Call::Grpc(Box::new(CallEnd::new(&common.handle, None)))
         } else {
@@ -112,7 +111,7 @@ where
             if self.conn.flights().end() {
                 self.conn.task().wake();
             }
-            return Answer { inner: None, guard: None, asked, call, old_at, common };
+            return Answer { inner: None, guard: None, asked, call, common };
         };
         let guard = RequestGuard::new(guard, Arc::clone(&self.conn), held_by);
         request.extensions_mut().insert(self.token.clone());
@@ -120,7 +119,7 @@ where
             request.extensions_mut().extend(self.known.clone());
         }
         let inner = Some(self.app.clone().oneshot(request));
-        Answer { inner, guard: Some(guard), asked, call, old_at, common }
+        Answer { inner, guard: Some(guard), asked, call, common }
     }
 }
 
@@ -153,7 +152,8 @@ where
         };
         let status = response.status();
         outcome::answered(|| this.common.handle.phase());
-        if this.common.tells_to_leave(*this.old_at) {
+        let old_at = guard.as_ref().and_then(RequestGuard::old_at);
+        if this.common.tells_to_leave(old_at) {
             this.asked.leave(status, response.headers_mut());
         }
         let end = BodyEnd::of(this.asked.version, &response, &this.common.handle);

@@ -85,10 +85,6 @@ impl ConnState {
         Self { old_at, ..Self::new() }
     }
 
-    pub(crate) fn old_at(&self) -> Option<Instant> {
-        self.old_at
-    }
-
     pub(crate) fn flights(&self) -> &Flights {
         &self.flights
     }
@@ -325,6 +321,11 @@ impl RequestGuard {
     /// A request whose head is complete; `flights` counts it already.
     pub(crate) fn new(guard: InFlight, conn: Arc<ConnState>, held_by: HeldBy) -> Self {
         Self { guard: Some(guard), conn, held_by }
+    }
+
+    /// When its connection grows old.
+    pub(crate) fn old_at(&self) -> Option<Instant> {
+        self.conn.old_at
     }
 
     /// The drain ends the response's stream.
