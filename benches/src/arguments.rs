@@ -37,10 +37,21 @@ pub fn asked(subjects: &[Subject]) -> Asked {
         eprintln!("a bench: run it with `cargo bench -p benches`");
         return Asked::Done(ExitCode::SUCCESS);
     }
-    let after = |name: &str| {
-        let at = arguments.iter().position(|argument| argument == name)?;
-        arguments.get(at + 1)
-    };
-    let rounds = after("--rounds").and_then(|rounds| rounds.parse().ok());
-    Asked::Measure { rounds, only: after("--only").cloned() }
+    Asked::Measure { rounds: number_after("--rounds"), only: after("--only") }
+}
+
+/// The number behind `name` on the command line.
+#[must_use]
+pub fn number_after(name: &str) -> Option<usize> {
+    after(name)?.parse().ok()
+}
+
+/// Whether `name` is on the command line.
+#[must_use]
+pub fn has_flag(name: &str) -> bool {
+    env::args().any(|argument| argument == name)
+}
+
+fn after(name: &str) -> Option<String> {
+    env::args().skip_while(|argument| argument != name).nth(1)
 }

@@ -192,7 +192,7 @@ impl Contest {
     }
 }
 
-fn reached(is_reached: bool, share: f64, words: &str) -> String {
+pub(crate) fn reached(is_reached: bool, share: f64, words: &str) -> String {
     if is_reached { "reached".to_owned() } else { format!("**not reached**: {share:.2} {words}") }
 }
 

@@ -28,9 +28,20 @@ pub enum CountError {
 /// # Errors
 /// [`CountError`], without valgrind.
 pub fn instructions(subjects: &[Subject]) -> Result<Vec<f64>, CountError> {
+    instructions_between(subjects, [FEW, MANY])
+}
+
+/// The same by so many times, `few` and `many`, for operations that take longer.
+///
+/// # Errors
+/// [`CountError`], without valgrind.
+pub fn instructions_between(
+    subjects: &[Subject],
+    [few, many]: [u64; 2],
+) -> Result<Vec<f64>, CountError> {
     let of = |subject: &Subject| {
-        let (few, many) = (total(subject.name, FEW)?, total(subject.name, MANY)?);
-        Ok(many.saturating_sub(few) as f64 / (MANY - FEW) as f64)
+        let more = total(subject.name, many)?.saturating_sub(total(subject.name, few)?);
+        Ok(more as f64 / (many - few) as f64)
     };
     subjects.iter().map(of).collect()
 }

@@ -3,7 +3,7 @@
 //!
 //! A bench of one operation is a list of [`Subject`]s and of [`Row`]s that compare them;
 //! [`run`] does the rest. A bench of throughput is a list of [`Contest`]s, which [`compete`]
-//! runs. README.md says how to read what they print.
+//! runs. A bench of servers compares [`Stack`]s. README.md says how to read what they print.
 //!
 //! # Invariants
 //! 1. Both sides of a ratio come from the same round, a few milliseconds apart.
@@ -13,21 +13,34 @@
 #![allow(clippy::disallowed_types, reason = "a bench measures wall time")]
 
 mod arguments;
+mod child;
+mod client;
+mod comparison;
 mod contest;
 mod count;
+mod in_memory;
 mod machine;
 mod measure;
 mod pool;
+mod servers;
 mod table;
+mod wire;
 
 use std::process::ExitCode;
 
-pub use arguments::{Asked, asked};
+pub use arguments::{Asked, asked, has_flag, number_after};
+pub use child::{Child, Held, Stopped, serve_as_child};
+pub use client::Client;
+pub use comparison::{Bound, Comparison, interleaved, print};
 pub use contest::{Contest, Goal, Moment, Shape, Side, Took, compete};
-pub use count::{CountError, instructions};
+pub use count::{CountError, instructions, instructions_between};
+pub use in_memory::requests as requests_in_memory;
 pub use machine::{locked, machine};
 pub use measure::{Rounds, Setting, Spread, Subject, Work, work};
+pub use pool::pin;
+pub use servers::{OneCore, Serving, Stack, app};
 pub use table::{Reach, Row};
+pub use wire::{Ask, Protocol, Wire};
 
 use pool::Pool;
 

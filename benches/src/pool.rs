@@ -3,6 +3,7 @@
 //! They outlive every round, so that what is kept by thread (shards, allocator arenas) is
 //! the same in all of them.
 
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -17,9 +18,7 @@ type Job = Box<dyn FnOnce() + Send>;
 impl Pool {
     /// Two threads; one where there is only one core to pin to.
     pub(crate) fn pinned() -> Self {
-        let allowed = sched_getaffinity(None).expect("the system tells the cores");
-        let cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
-        let workers = cores.take(THREADS).map(worker).collect();
+        let workers = cores().into_iter().take(THREADS).map(worker).collect();
         Self { workers }
     }
 
@@ -43,9 +42,7 @@ impl Pool {
 fn worker(core: usize) -> SyncSender<Job> {
     let (jobs, todo) = sync_channel::<Job>(1);
     thread::spawn(move || {
-        let mut own = CpuSet::new();
-        own.set(core);
-        sched_setaffinity(None, &own).expect("a core of the allowed ones can be had");
+        pin_to(core);
         while let Ok(job) = todo.recv() {
             job();
         }
@@ -53,5 +50,28 @@ fn worker(core: usize) -> SyncSender<Job> {
     jobs
 }
 
+/// Keeps this thread, and those that it starts, on the core of that number among those that
+/// the process began with; on the last where there are fewer.
+///
+/// # Panics
+/// Where the system does not tell or give them.
+pub fn pin(nth: usize) {
+    let cores = CORES.get_or_init(cores);
+    pin_to(cores[nth.min(cores.len() - 1)]);
+}
+
+fn pin_to(core: usize) {
+    let mut own = CpuSet::new();
+    own.set(core);
+    sched_setaffinity(None, &own).expect("a core of the allowed ones can be had");
+}
+
+fn cores() -> Vec<usize> {
+    let allowed = sched_getaffinity(None).expect("the system tells the cores");
+    (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect()
+}
+
+/// Before the first was pinned.
+static CORES: OnceLock<Vec<usize>> = OnceLock::new();
 /// One line of the cache going back and forth takes two.
 const THREADS: usize = 2;

@@ -18,8 +18,11 @@ pub(crate) fn unavailable(message: &'static str) -> HeaderMap {
 
 /// Whether that is the head of a gRPC request or response.
 pub(crate) fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).filter(|_| version == Version::HTTP_2);
+    if version != Version::HTTP_2 {
+        return false;
+    }
     // `application/grpc-web` is another protocol.
+    let kind = headers.get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| matches!(after_name(kind), Some(None | Some(b'+' | b';'))))
 }
 

@@ -166,33 +166,35 @@ where
         }
     }
 
-    /// Sees to it that the next phase wakes us.
-    fn poll_phase(&mut self, cx: &mut Context<'_>) {
-        loop {
-            let now = self.handle.phase();
-            let next = match now {
-                Phase::Closing | Phase::Stopped => return self.phase = None,
-                Phase::Cancelling => Phase::Closing,
-                Phase::Draining => Phase::Cancelling,
-                _ => Phase::Draining,
-            };
-            let phase = match &mut self.phase {
-                Some(phase) if phase.phase == next => phase,
-                other => {
-                    let reached = Box::pin(self.handle.reached(next));
-                    other.insert(NextPhase { phase: next, reached, armed: false })
-                }
-            };
-            // Armed once with this task's waker, it needs no further polls until the phase
-            // has moved, which is one load to see.
-            if phase.armed || phase.reached.as_mut().poll(cx).is_pending() {
-                phase.armed = true;
-                return;
+    /// Sees to it that the phase after `now` wakes us; ready when it has come meanwhile. Asked
+    /// before a wait alone, so that what closes at the drain does not arm one more.
+    fn poll_phase(&mut self, now: Phase, cx: &mut Context<'_>) -> Poll<()> {
+        let next = match now {
+            Phase::Closing | Phase::Stopped => return Poll::Pending,
+            Phase::Cancelling => Phase::Closing,
+            Phase::Draining => Phase::Cancelling,
+            _ => Phase::Draining,
+        };
+        let phase = match &mut self.phase {
+            Some(phase) if phase.phase == next => phase,
+            other => {
+                let reached = Box::pin(self.handle.reached(next));
+                other.insert(NextPhase { phase: next, reached, armed: false })
             }
+        };
+        // Armed once with this task's waker, it needs no further polls until it wakes us.
+        if !phase.armed {
+            phase.armed = phase.reached.as_mut().poll(cx).is_pending();
         }
+        if phase.armed { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    fn facts(&self) -> Facts {
+    /// Notes what has moved since it was last asked.
+    fn facts(&mut self, cx: &Context<'_>) -> Facts {
+        let now = Instant::now();
+        if self.state.take_active() {
+            self.last_active = now;
+        }
         let phase = self.handle.phase();
         let protocol = match self.proto {
             Proto::Http1(_) => Protocol::Http1,
@@ -204,7 +206,13 @@ where
         // The end of the last request must wake us: on HTTP/2 it comes on another task, and
         // from the drain on everything hangs on it.
         let watch = http2 || phase >= Phase::Draining;
-        let in_flight = if watch { flights.watch() } else { flights.count() };
+        let in_flight = if watch {
+            // Registered before they are counted: an end in between wakes us.
+            self.state.task().register(cx.waker());
+            flights.watch()
+        } else {
+            flights.count()
+        };
         Facts {
             phase,
             protocol,
@@ -216,7 +224,7 @@ where
             stream_ended: self.state.is_stream_ended(),
             part_of_a_head: self.state.has_part_of_a_head(),
             lingering: self.state.is_lingering(),
-            now: Instant::now(),
+            now,
             last_active: self.last_active,
         }
     }
@@ -251,12 +259,6 @@ where
             return Poll::Ready(());
         }
         if timer.sleep.is_elapsed() { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    fn note_activity(&mut self) {
-        if self.state.take_active() {
-            self.last_active = Instant::now();
-        }
     }
 }
 
@@ -305,19 +307,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        this.poll_phase(cx);
         if this.drive(cx).is_ready() {
             return Poll::Ready(());
         }
-        // Registered before the requests in flight are counted: an end in between wakes us.
-        this.state.task().register(cx.waker());
-        // Bounded: GOAWAY is sent once, and a last look finds something a few times at most.
+        // Bounded: GOAWAY is sent once, a last look finds something a few times at most, and
+        // phases are few.
         loop {
-            this.note_activity();
-            let facts = this.facts();
+            let facts = this.facts(cx);
             match this.decide(&facts) {
-                Decision::Wait(None) => return Poll::Pending,
-                Decision::Wait(Some(at)) => ready!(this.poll_timer(at, cx)),
+                Decision::Wait(Some(at)) if this.poll_timer(at, cx).is_ready() => {}
+                Decision::Wait(_) => ready!(this.poll_phase(facts.phase, cx)),
                 Decision::Close => return Poll::Ready(()),
                 Decision::GoAway => {
                     if let Proto::Http2(conn) = &mut this.proto {

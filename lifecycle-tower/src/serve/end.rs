@@ -7,8 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::response::Parts;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Response, Version};
 use http_body::{Body, Frame};
 use lifecycle::{Handle, Phase};
 use tokio::time::Instant;
@@ -43,18 +42,19 @@ pub(crate) enum Next<D, E> {
 impl BodyEnd {
     /// The end of a body with this head, if it is to be ended: never one of a known length,
     /// whether its header is there yet or is the server's to write.
-    pub(crate) fn of(
+    pub(crate) fn of<B: Body>(
         asked: Version,
-        head: &Parts,
-        body: &impl Body,
+        response: &Response<B>,
         handle: &Handle,
     ) -> Option<Self> {
-        let policy = head.extensions.get().copied();
-        if !grpc::is_grpc(asked, &head.headers) {
-            return StreamEnd::of(&head.headers, body, policy, handle).map(Self::Stream);
-        }
+        let (headers, body) = (response.headers(), response.body());
+        // First what nearly every body has.
         if body.size_hint().exact().is_some() {
             return None;
+        }
+        let policy = response.extensions().get().copied();
+        if !grpc::is_grpc(asked, headers) {
+            return StreamEnd::of(headers, body, policy, handle).map(Self::Stream);
         }
         let at_drain = match policy {
             Some(StreamPolicy::EndAtDrain) => Some(Duration::ZERO),
@@ -84,7 +84,7 @@ impl BodyEnd {
 /// The next of a body that may have to end.
 pub(crate) fn poll_next<B: Body>(
     inner: Pin<&mut B>,
-    end: &mut Option<BodyEnd>,
+    end: &mut Option<Box<BodyEnd>>,
     cx: &mut Context<'_>,
 ) -> Next<B::Data, B::Error> {
     let Some(end) = end else { return Next::Frame(inner.poll_frame(cx)) };
@@ -189,12 +189,12 @@ mod tests {
             .expect("fits");
         let handle = life.handle();
         let hold = handle.enter("a body").expect("open");
-        let mut head = http::Response::new(()).into_parts().0;
-        head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        let mut response = Response::new(Endless);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(policy) = policy {
-            head.extensions.insert(policy);
+            response.extensions_mut().insert(policy);
         }
-        let mut end = BodyEnd::of(Version::HTTP_2, &head, &Endless, &handle)?;
+        let mut end = BodyEnd::of(Version::HTTP_2, &response, &handle)?;
         let body = tokio::spawn(async move {
             let began = Instant::now();
             let trailers = std::future::poll_fn(|cx| end.poll(cx)).await;
@@ -230,12 +230,13 @@ mod tests {
     #[tokio::test]
     async fn an_answer_of_known_length_is_never_ended() {
         let life = lifecycle::Lifecycle::builder().build_local().expect("defaults");
-        let mut head = http::Response::new(()).into_parts().0;
+        let mut whole = Response::new(String::from("the whole answer"));
         let grpc = HeaderValue::from_static("application/grpc");
-        head.headers.insert(header::CONTENT_TYPE, grpc);
-        let whole = String::from("the whole answer");
-        assert!(BodyEnd::of(Version::HTTP_2, &head, &whole, &life.handle()).is_none());
-        assert!(BodyEnd::of(Version::HTTP_11, &head, &Endless, &life.handle()).is_none());
+        whole.headers_mut().insert(header::CONTENT_TYPE, grpc);
+        assert!(BodyEnd::of(Version::HTTP_2, &whole, &life.handle()).is_none());
+        let endless = whole.map(|_| Endless);
+        assert!(BodyEnd::of(Version::HTTP_11, &endless, &life.handle()).is_none());
+        assert!(BodyEnd::of(Version::HTTP_2, &endless, &life.handle()).is_some());
     }
 
     #[test]

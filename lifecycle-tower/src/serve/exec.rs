@@ -26,7 +26,8 @@ pin_project_lite::pin_project! {
     struct Stream<F> {
         #[pin]
         inner: F,
-        tunnel: Option<RequestGuard>,
+        // Boxed: it is rare, and every stream has room for it.
+        tunnel: Option<Box<RequestGuard>>,
         guard: Option<InFlight>,
     }
 }
@@ -53,7 +54,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, inner: F) {
-        let tunnel = HANDED_OVER.with(RefCell::take);
+        let tunnel = HANDED_OVER.with(RefCell::take).map(Box::new);
         let guard = self.tasks.enter_unnamed().ok();
         drop(tokio::spawn(Stream { inner, tunnel, guard }));
     }

@@ -29,7 +29,8 @@ pin_project_lite::pin_project! {
         #[pin]
         inner: Option<B>,
         hold: Option<Hold>,
-        end: Option<BodyEnd>,
+        // Boxed: it is rare, and larger than all the others.
+        end: Option<Box<BodyEnd>>,
     }
 }
 
@@ -41,7 +42,7 @@ pub(crate) struct Held<D> {
 
 impl<B> HeldBody<B> {
     pub(crate) fn new(inner: B, hold: Option<Hold>, end: Option<BodyEnd>) -> Self {
-        Self { inner: Some(inner), hold, end }
+        Self { inner: Some(inner), hold, end: end.map(Box::new) }
     }
 
     /// For an answer that is not the application's, in flight until it is on its way.

@@ -81,10 +81,12 @@ impl<L: Listener> CountedIo<L> {
     }
 
     /// An upgraded socket fails from the hard stop on, and its task is woken then.
+    #[inline]
     fn poll_hard_stop(&mut self, way: Way, cx: &mut Context<'_>) -> io::Result<()> {
-        if !self.state.is_upgraded() {
-            return Ok(());
-        }
+        if self.state.is_upgraded() { self.poll_upgraded(way, cx) } else { Ok(()) }
+    }
+
+    fn poll_upgraded(&mut self, way: Way, cx: &mut Context<'_>) -> io::Result<()> {
         let handle = &self.handle;
         let hard_stop = &mut self.hard_stop[way as usize];
         let hard_stop = hard_stop.get_or_insert_with(|| Box::pin(handle.cancelled()));

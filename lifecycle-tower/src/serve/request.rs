@@ -52,7 +52,6 @@ pin_project_lite::pin_project! {
         guard: Option<RequestGuard>,
         asked: Asked,
         call: Call,
-        old_at: Option<Instant>,
         common: Arc<Common>,
     }
 }
@@ -60,8 +59,8 @@ pin_project_lite::pin_project! {
 /// What kind of request it is, and what ends it.
 enum Call {
     Plain,
-    /// gRPC: at the hard stop it is answered for its handler.
-    Grpc(CallEnd),
+    /// gRPC: at the hard stop it is answered for its handler. Boxed, so that others are small.
+    Grpc(Box<CallEnd>),
 }
 
 impl Common {
@@ -94,9 +93,9 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let asked = Asked::of(&request);
-        let (common, old_at) = (Arc::clone(&self.common), self.conn.old_at());
+        let common = Arc::clone(&self.common);
         let call = if grpc::is_grpc(asked.version, request.headers()) {
-            Call::Grpc(CallEnd::new(&common.handle, None))
+            Call::Grpc(Box::new(CallEnd::new(&common.handle, None)))
         } else {
             Call::Plain
         };
@@ -112,7 +111,7 @@ where
             if self.conn.flights().end() {
                 self.conn.task().wake();
             }
-            return Answer { inner: None, guard: None, asked, call, old_at, common };
+            return Answer { inner: None, guard: None, asked, call, common };
         };
         let guard = RequestGuard::new(guard, Arc::clone(&self.conn), held_by);
         request.extensions_mut().insert(self.token.clone());
@@ -120,7 +119,7 @@ where
             request.extensions_mut().extend(self.known.clone());
         }
         let inner = Some(self.app.clone().oneshot(request));
-        Answer { inner, guard: Some(guard), asked, call, old_at, common }
+        Answer { inner, guard: Some(guard), asked, call, common }
     }
 }
 
@@ -147,17 +146,19 @@ where
             return Poll::Ready(Ok(unavailable(message, hold)));
         };
         let guard = this.guard.take();
-        let (mut head, body) = match response {
-            Ok(response) => response.into_parts(),
+        let mut response = match response {
+            Ok(response) => response,
             Err(error) => return Poll::Ready(Err(error)),
         };
+        let status = response.status();
         outcome::answered(|| this.common.handle.phase());
-        if this.common.tells_to_leave(*this.old_at) {
-            this.asked.leave(head.status, &mut head.headers);
+        let old_at = guard.as_ref().and_then(RequestGuard::old_at);
+        if this.common.tells_to_leave(old_at) {
+            this.asked.leave(status, response.headers_mut());
         }
-        let end = BodyEnd::of(this.asked.version, &head, &body, &this.common.handle);
-        let hold = guard.and_then(|guard| hold(guard, *this.asked, head.status));
-        Poll::Ready(Ok(Response::from_parts(head, HeldBody::new(body, hold, end))))
+        let end = BodyEnd::of(this.asked.version, &response, &this.common.handle);
+        let hold = guard.and_then(|guard| hold(guard, *this.asked, status));
+        Poll::Ready(Ok(response.map(|body| HeldBody::new(body, hold, end))))
     }
 }
 
@@ -232,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn who_comes_after_the_hard_stop_is_refused_in_its_own_protocol() {
         let life = lifecycle::Lifecycle::builder().build_local().expect("defaults");
-        let call = Call::Grpc(CallEnd::new(&life.handle(), None));
+        let call = Call::Grpc(Box::new(CallEnd::new(&life.handle(), None)));
         let mut request = Request::post("/t/Unary").body(()).expect("valid");
         *request.version_mut() = Version::HTTP_2;
         let answer = refused::<String>(&call, Asked::of(&request));

@@ -44,6 +44,8 @@ pub(crate) struct ConnState {
     /// The guard of a response whose last bytes are on their way to the socket, or of the
     /// request that was upgraded.
     held: Mutex<Option<InFlight>>,
+    /// There may be one, so that a connection without does not take the lock at every poll.
+    holds: AtomicBool,
 }
 
 /// What a last look at the socket found.
@@ -74,16 +76,13 @@ impl ConnState {
             upgraded: AtomicBool::new(false),
             look: AtomicU8::new(LOOK_NONE),
             held: Mutex::new(None),
+            holds: AtomicBool::new(false),
         }
     }
 
     /// The same for a connection that grows old.
     pub(crate) fn ageing(old_at: Option<Instant>) -> Self {
         Self { old_at, ..Self::new() }
-    }
-
-    pub(crate) fn old_at(&self) -> Option<Instant> {
-        self.old_at
     }
 
     pub(crate) fn flights(&self) -> &Flights {
@@ -273,12 +272,18 @@ impl ConnState {
 
     /// Keeps the guard of a response until its last bytes are with the socket.
     fn hold(&self, guard: InFlight) {
+        // Ordering: Relaxed, one task.
+        self.holds.store(true, Ordering::Relaxed);
         drop(self.swap_held(Some(guard)));
     }
 
     /// Lets go of a guard kept for the last bytes, once they are sent.
     pub(crate) fn flushed(&self) {
-        if !self.is_write_blocked() && !self.is_upgraded() {
+        // Ordering: Relaxed, one task.
+        let holds = self.holds.load(Ordering::Relaxed);
+        if holds && !self.is_write_blocked() && !self.is_upgraded() {
+            // Ordering: Relaxed, one task.
+            self.holds.store(false, Ordering::Relaxed);
             drop(self.swap_held(None));
         }
     }
@@ -316,6 +321,11 @@ impl RequestGuard {
     /// A request whose head is complete; `flights` counts it already.
     pub(crate) fn new(guard: InFlight, conn: Arc<ConnState>, held_by: HeldBy) -> Self {
         Self { guard: Some(guard), conn, held_by }
+    }
+
+    /// When its connection grows old.
+    pub(crate) fn old_at(&self) -> Option<Instant> {
+        self.conn.old_at
     }
 
     /// The drain ends the response's stream.

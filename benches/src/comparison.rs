@@ -1,0 +1,155 @@
+//! Figures of two sides, round by round, and what has to come of them.
+
+use crate::contest::reached;
+use crate::machine::machine;
+use crate::measure::Spread;
+
+/// One line of a table.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "not published")]
+pub struct Comparison {
+    /// What was compared.
+    pub name: String,
+    /// Of the figures.
+    pub unit: &'static str,
+    /// Ours, by round.
+    pub ours: Vec<f64>,
+    /// Theirs, of the same rounds; empty where there is no opponent.
+    pub theirs: Vec<f64>,
+    /// What has to come of it.
+    pub bound: Bound,
+}
+
+/// What has to come of a comparison: the middle counts.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_enums, reason = "not published")]
+pub enum Bound {
+    /// Our figure over theirs, where more is better.
+    RatioAtLeast(f64),
+    /// Our figure over theirs, where less is better.
+    RatioAtMost(f64),
+    /// Our figure, whatever theirs is.
+    AtMost(f64),
+    /// Nothing: it is there to be read.
+    None,
+}
+
+/// Runs all sides in each of so many rounds, whoever comes first differing from round to round;
+/// what came of it, by side.
+pub fn interleaved<S, T>(
+    rounds: usize,
+    sides: &mut [S],
+    mut run: impl FnMut(&mut S) -> T,
+) -> Vec<Vec<T>> {
+    let mut results: Vec<Vec<T>> = sides.iter().map(|_| Vec::new()).collect();
+    for round in 0..rounds {
+        for nth in 0..sides.len() {
+            let at = (nth + round) % sides.len();
+            results[at].push(run(&mut sides[at]));
+        }
+    }
+    results
+}
+
+/// Prints them as a table; `with`: how, and with which versions.
+pub fn print(title: &str, with: &str, comparisons: &[Comparison]) {
+    println!("### {title}\n\n{}; {with}.\n", machine());
+    println!("| row | ours | opponent | ratio min - median - max | reach | |");
+    println!("|---|---|---|---|---|---|");
+    for comparison in comparisons {
+        println!("{}", comparison.line());
+    }
+    println!();
+}
+
+impl Comparison {
+    fn line(&self) -> String {
+        let (unit, ours) = (self.unit, Spread::of(&self.ours));
+        let theirs = (!self.theirs.is_empty()).then(|| Spread::of(&self.theirs));
+        let ratio = theirs.map(|_| Spread::of_ratios(&self.ours, &self.theirs));
+        let of_ratio = ratio.map_or(f64::NAN, |ratio| ratio.median);
+        let (reach, verdict) = match self.bound {
+            Bound::RatioAtLeast(least) => (
+                format!("at least {least:.2}"),
+                reached(of_ratio >= least, of_ratio / least, "of what it has to be"),
+            ),
+            Bound::RatioAtMost(most) => (
+                format!("at most {most:.2}"),
+                reached(of_ratio <= most, of_ratio / most, "times what it may be"),
+            ),
+            Bound::AtMost(most) => (
+                format!("at most {} {unit}", figure(most)),
+                reached(ours.median <= most, ours.median / most, "times what it may be"),
+            ),
+            Bound::None => ("-".to_owned(), String::new()),
+        };
+        let ours = match self.bound {
+            Bound::AtMost(_) => {
+                let Spread { min, median, max } = ours;
+                format!("{} - **{}** - {}", figure(min), figure(median), figure(max))
+            }
+            _ => figure(ours.median),
+        };
+        let theirs = theirs.map_or_else(|| "-".to_owned(), |of| figure(of.median) + " " + unit);
+        let ratio = ratio.map_or_else(
+            || "-".to_owned(),
+            |Spread { min, median, max }| format!("{min:.3} - **{median:.3}** - {max:.3}"),
+        );
+        let name = &self.name;
+        format!("| {name} | {ours} {unit} | {theirs} | {ratio} | {reach} | {verdict} |")
+    }
+}
+
+/// Three digits at least.
+fn figure(figure: f64) -> String {
+    match figure {
+        ..10.0 => format!("{figure:.2}"),
+        ..100.0 => format!("{figure:.1}"),
+        _ => format!("{figure:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(theirs: &[f64], bound: Bound) -> String {
+        let (name, ours) = ("GET".to_owned(), vec![200.0, 100.0, 300.0]);
+        Comparison { name, unit: "us", ours, theirs: theirs.to_vec(), bound }.line()
+    }
+
+    #[test]
+    fn the_middle_of_the_ratios_counts() {
+        let theirs = [100.0, 100.0, 50.0];
+        assert_eq!(
+            line(&theirs, Bound::RatioAtLeast(2.0)),
+            "| GET | 200 us | 100 us | 1.000 - **2.000** - 6.000 | at least 2.00 | reached |"
+        );
+        assert_eq!(
+            line(&theirs, Bound::RatioAtMost(1.0)),
+            "| GET | 200 us | 100 us | 1.000 - **2.000** - 6.000 | at most 1.00 | \
+             **not reached**: 2.00 times what it may be |"
+        );
+    }
+
+    #[test]
+    fn a_figure_may_stand_alone() {
+        assert_eq!(
+            line(&[], Bound::AtMost(150.0)),
+            "| GET | 100 - **200** - 300 us | - | - | at most 150 us | \
+             **not reached**: 1.33 times what it may be |"
+        );
+        assert_eq!(line(&[], Bound::None), "| GET | 200 us | - | - | - |  |");
+    }
+
+    #[test]
+    fn each_side_comes_first_in_turn() {
+        let mut order = Vec::new();
+        let results = interleaved(3, &mut ["a", "b"], |side| {
+            order.push(*side);
+            order.len()
+        });
+        assert_eq!(order, ["a", "b", "b", "a", "a", "b"]);
+        assert_eq!(results, [[1, 4, 5], [2, 3, 6]]);
+    }
+}
