@@ -3,7 +3,9 @@
 //!
 //! A bench of one operation is a list of [`Subject`]s and of [`Row`]s that compare them;
 //! [`run`] does the rest. A bench of throughput is a list of [`Contest`]s, which [`compete`]
-//! runs. README.md says how to read what they print.
+//! runs; one of something that ends, a list of [`Race`]s, for [`race`]; one of growth, a list of
+//! [`Curve`]s. All of them also write their rows for `results` ([`record`]), which puts the
+//! runs together ([`Results`]). README.md says how to read what they print.
 //!
 //! # Invariants
 //! 1. Both sides of a ratio come from the same round, a few milliseconds apart.
@@ -15,9 +17,15 @@
 mod arguments;
 mod contest;
 mod count;
+mod curve;
 mod machine;
 mod measure;
 mod pool;
+mod promise;
+mod quote;
+mod race;
+mod record;
+mod results;
 mod table;
 
 use std::process::ExitCode;
@@ -25,8 +33,14 @@ use std::process::ExitCode;
 pub use arguments::{Asked, asked};
 pub use contest::{Contest, Goal, Moment, Shape, Side, Took, compete};
 pub use count::{CountError, instructions};
+pub use curve::{Curve, Growth, Point};
 pub use machine::{locked, machine};
 pub use measure::{Rounds, Setting, Spread, Subject, Work, work};
+pub use promise::{Promise, Shown};
+pub use quote::{Compared, Server};
+pub use race::{Entrant, Race, race};
+pub use record::{Line, Record, RowsError, lines_of, record, record_with};
+pub use results::{Results, between};
 pub use table::{Reach, Row};
 
 use pool::Pool;
