@@ -136,9 +136,7 @@ impl Coordinator {
                     None
                 }
                 joined = self.running.next(), if !all_joined => {
-                    if let Some(joined) = joined {
-                        self.on_joined(joined);
-                    }
+                    self.on_all_joined(joined);
                     None
                 }
                 () = self.shared.gates().drained(), if idle => {
@@ -232,12 +230,23 @@ impl Coordinator {
         if serves { LameDuck::Serve } else { LameDuck::Skip }
     }
 
+    /// That one, and all that have ended by now: what comes of it for others, and is shown, is
+    /// looked at once for all of them.
+    fn on_all_joined(&mut self, first: Option<Joined>) {
+        let mut joined = first;
+        // Bounded by the number of components.
+        while let Some(one) = joined {
+            self.on_joined(one);
+            joined = self.running.try_next();
+        }
+        self.follow();
+    }
+
     fn on_joined(&mut self, joined: Joined) {
         let died = !self.machine.phase().is_shutting_down();
         let cause = if died { joined.cause() } else { None };
         let served = joined.role == Role::Server;
         self.note_end(joined);
-        self.follow();
         if let Some(cause) = cause {
             self.begin(cause);
         } else if served && self.lame_duck() == LameDuck::Skip {
