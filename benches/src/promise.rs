@@ -98,4 +98,4 @@ impl Promise {
 }
 
 const COMPARE: &str = "lifecycle-drill compare --markdown docs/compare.md";
-const TORTURE: &str = "cargo run -p tests --bin torture -- --queue sqlite|postgres|redis|amqp|nats";
+const TORTURE: &str = "cargo run -p tests --bin torture -- --queue QUEUE";
