@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use benches::{Reach, Rounds, Row, Setting, Subject, Work};
+use benches::{Promise, Reach, Rounds, Row, Setting, Subject, Work};
 use http::{Request, Response, Uri};
 use http_body::Body;
 use lifecycle::{ForcedExit, Lifecycle};
@@ -37,14 +37,15 @@ fn main() -> ExitCode {
 }
 
 fn rows(rounds: &Rounds) -> Vec<Row> {
-    vec![
+    let made = [
         Row::overhead(rounds, Setting::One, [NAMED, COUNT], BARE, TWICE),
         Row::overhead(rounds, Setting::Two, [NAMED, COUNT], BARE, LESS),
         Row::flat(rounds, NAMED, FLAT),
         Row::overhead(rounds, Setting::One, [UNNAMED, COUNT], BARE, LESS),
         Row::overhead(rounds, Setting::Two, [UNNAMED, COUNT], BARE, LESS),
         Row::flat(rounds, UNNAMED, FLAT),
-    ]
+    ];
+    made.map(|row| row.shows(Promise::Layer)).into()
 }
 
 /// Under a layer of a lifecycle of its own, with a control thread as in production.

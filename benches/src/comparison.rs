@@ -3,6 +3,8 @@
 use crate::contest::reached;
 use crate::machine::machine;
 use crate::measure::Spread;
+use crate::promise::Promise;
+use crate::record::{Record, record, record_with};
 
 /// One line of a table.
 #[derive(Clone, Debug)]
@@ -51,8 +53,9 @@ pub fn interleaved<S, T>(
     results
 }
 
-/// Prints them as a table; `with`: how, and with which versions.
-pub fn print(title: &str, with: &str, comparisons: &[Comparison]) {
+/// Prints them as a table, and writes their rows; `with`: how, and with which versions; those that
+/// have to come to something show `promise`.
+pub fn print(title: &str, with: &str, promise: Option<Promise>, comparisons: &[Comparison]) {
     println!("### {title}\n\n{}; {with}.\n", machine());
     println!("| row | ours | opponent | ratio min - median - max | reach | |");
     println!("|---|---|---|---|---|---|");
@@ -60,9 +63,45 @@ pub fn print(title: &str, with: &str, comparisons: &[Comparison]) {
         println!("{}", comparison.line());
     }
     println!();
+    let rows: Vec<_> = comparisons.iter().map(|one| one.record(promise)).collect();
+    record(&rows);
+    record_with(&format!("{title}: {with}"));
 }
 
 impl Comparison {
+    fn record(&self, promise: Option<Promise>) -> Record {
+        let (unit, ours) = (self.unit, Spread::of(&self.ours));
+        let theirs = (!self.theirs.is_empty()).then(|| Spread::of(&self.theirs));
+        let ratio = theirs.map(|_| Spread::of_ratios(&self.ours, &self.theirs));
+        let is_alone = matches!(self.bound, Bound::AtMost(_)) || ratio.is_none();
+        let counted = ratio.filter(|_| !is_alone).unwrap_or(ours);
+        let row = Record::new(self.name.clone(), &Ok(counted));
+        let (reach, good) = match self.bound {
+            Bound::RatioAtLeast(least) => (format!("at least {least:.2}"), counted.median >= least),
+            Bound::RatioAtMost(most) => (format!("at most {most:.2}"), counted.median <= most),
+            Bound::AtMost(most) => {
+                (format!("at most {} {unit}", figure(most)), counted.median <= most)
+            }
+            Bound::None => (String::new(), true),
+        };
+        let row = match self.bound {
+            Bound::None => row,
+            Bound::RatioAtLeast(least) => {
+                let share = counted.median / least;
+                row.judged(reach, (good, reached(good, share, "of what it has to be")))
+            }
+            Bound::RatioAtMost(most) | Bound::AtMost(most) => {
+                let share = counted.median / most;
+                row.judged(reach, (good, reached(good, share, "times what it may be")))
+            }
+        };
+        let sides = [Some(ours), theirs].into_iter().flatten();
+        let sides = sides.map(|side| format!("{} {unit}", figure(side.median))).collect();
+        let promise = promise.filter(|_| !matches!(self.bound, Bound::None));
+        let unit = if is_alone { unit.to_owned() } else { String::new() };
+        Record { promise, sides, unit, ..row }
+    }
+
     fn line(&self) -> String {
         let (unit, ours) = (self.unit, Spread::of(&self.ours));
         let theirs = (!self.theirs.is_empty()).then(|| Spread::of(&self.theirs));
@@ -140,6 +179,24 @@ mod tests {
              **not reached**: 1.33 times what it may be |"
         );
         assert_eq!(line(&[], Bound::None), "| GET | 200 us | - | - | - |  |");
+    }
+
+    #[test]
+    fn a_row_says_the_same_as_its_line() {
+        let row = |bound| {
+            let (name, ours) = ("GET".to_owned(), vec![200.0, 100.0, 300.0]);
+            let theirs = vec![100.0, 100.0, 50.0];
+            let of = Comparison { name, unit: "us", ours, theirs, bound };
+            of.record(Some(Promise::Throughput))
+        };
+        let ratio = row(Bound::RatioAtMost(1.0));
+        assert_eq!((ratio.is_reached, ratio.promise), (Some(false), Some(Promise::Throughput)));
+        assert_eq!((ratio.spread.unwrap()[1], &*ratio.unit), (Some(2.0), ""));
+        let alone = row(Bound::AtMost(250.0));
+        assert_eq!((alone.is_reached, alone.spread.unwrap()[1]), (Some(true), Some(200.0)));
+        assert_eq!(alone.unit, "us");
+        let told = row(Bound::None);
+        assert_eq!((told.is_reached, told.promise), (None, None));
     }
 
     #[test]

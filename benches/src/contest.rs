@@ -11,6 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::machine::machine;
 use crate::measure::Spread;
+use crate::promise::Promise;
+use crate::record::{Record, record, record_with};
 
 /// A moment, by the clock on the wall and by what this process has used of its processors.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,7 @@ pub struct Contest {
     name: String,
     sides: Vec<Side>,
     goals: Vec<Goal>,
+    promise: fn(&Goal) -> Option<Promise>,
 }
 
 /// What the first side of a contest has to reach.
@@ -109,7 +112,13 @@ impl Contest {
     /// The first of `sides` has to reach the goals.
     #[must_use]
     pub fn new(name: String, sides: Vec<Side>, goals: Vec<Goal>) -> Self {
-        Self { name, sides, goals }
+        Self { name, sides, goals, promise: |_| None }
+    }
+
+    /// Says which row of design section 6 each goal is one of.
+    #[must_use]
+    pub fn shows(self, promise: fn(&Goal) -> Option<Promise>) -> Self {
+        Self { promise, ..self }
     }
 }
 
@@ -155,40 +164,42 @@ pub fn compete(title: &str, with: &str, contests: &[Contest], rounds: usize, onl
     }
     println!("\n| row | ours | opponent | ratio min - median - max | reach | |");
     println!("|---|---|---|---|---|---|");
-    for (contest, took) in contests.iter().zip(&took) {
-        for goal in &contest.goals {
-            println!("{}", contest.line(goal, took));
-        }
-    }
+    let judged = contests.iter().zip(&took).flat_map(|(contest, took)| {
+        contest.goals.iter().map(move |goal| contest.judge(goal, took))
+    });
+    let judged: Vec<_> = judged.collect();
+    judged.iter().for_each(|judged| println!("{}", judged.line()));
     println!();
+    record(&judged);
+    record_with(with);
 }
 
 impl Contest {
-    fn line(&self, goal: &Goal, took: &[Vec<Took>]) -> String {
+    fn judge(&self, goal: &Goal, took: &[Vec<Took>]) -> Record {
         let (name, ours) = (&self.name, self.sides[0].name);
-        match goal {
+        let judged = match goal {
             Goal::AtLeast(least, theirs) => {
                 let at = self.sides.iter().position(|side| side.name == *theirs);
                 let at = at.unwrap_or_else(|| panic!("no side {theirs:?}"));
                 let rates = [&took[0], &took[at]].map(|took| each(took, Took::rate));
                 let ratio = Spread::of_ratios(&rates[0], &rates[1]);
-                let [us, them] = rates.map(|rates| Spread::of(&rates).median);
-                let Spread { min, median, max } = ratio;
-                let verdict = reached(median >= *least, median / least, "of what it has to be");
-                format!(
-                    "| {name}: {ours} / {theirs} | {us:.0} jobs/s | {them:.0} jobs/s | \
-                     {min:.2} - **{median:.2}** - {max:.2} | at least {least:.2} | {verdict} |"
-                )
+                let good = ratio.median >= *least;
+                let verdict = reached(good, ratio.median / least, "of what it has to be");
+                let judged = Record::new(format!("{name}: {ours} / {theirs}"), &Ok(ratio))
+                    .judged(format!("at least {least:.2}"), (good, verdict));
+                let sides = rates.map(|rates| format!("{:.0} jobs/s", Spread::of(&rates).median));
+                Record { sides: sides.into(), ..judged }
             }
             Goal::ProcessorAtMost(most) => {
-                let Spread { min, median, max } = Spread::of(&each(&took[0], Took::used_each));
-                let verdict = reached(median <= *most, median / most, "times what it may be");
-                format!(
-                    "| {name}: {ours}, CPU a job | {min:.2} - **{median:.2}** - {max:.2} us | - | - | \
-                     at most {most:.2} us | {verdict} |"
-                )
+                let used = Spread::of(&each(&took[0], Took::used_each));
+                let good = used.median <= *most;
+                let verdict = reached(good, used.median / most, "times what it may be");
+                let judged = Record::new(format!("{name}: {ours}, CPU a job"), &Ok(used))
+                    .judged(format!("at most {most:.2} us"), (good, verdict));
+                Record { unit: "us".to_owned(), ..judged }
             }
-        }
+        };
+        Record { promise: (self.promise)(goal), ..judged }
     }
 }
 
@@ -219,15 +230,19 @@ mod tests {
 
     fn contest() -> Contest {
         let sides = ["ours", "theirs"].map(|name| Side::new(name, || took(1)));
-        Contest::new("memory, 50".to_owned(), sides.into(), Vec::new())
+        Contest::new("memory, 50".to_owned(), sides.into(), Vec::new()).shows(|goal| match goal {
+            Goal::AtLeast(..) => Some(Promise::Jobs),
+            Goal::ProcessorAtMost(_) => None,
+        })
     }
 
     #[test]
     fn a_rate_is_judged_by_the_middle_of_the_ratios() {
         let rounds = [vec![took(10), took(10), took(40)], vec![took(20), took(5), took(20)]];
-        let line = contest().line(&Goal::AtLeast(0.9, "theirs"), &rounds);
+        let judged = contest().judge(&Goal::AtLeast(0.9, "theirs"), &rounds);
+        assert_eq!(judged.promise, Some(Promise::Jobs));
         assert_eq!(
-            line,
+            judged.line(),
             "| memory, 50: ours / theirs | 10000 jobs/s | 5000 jobs/s | 0.50 - **0.50** - 2.00 | \
              at least 0.90 | **not reached**: 0.56 of what it has to be |"
         );
@@ -235,10 +250,10 @@ mod tests {
 
     #[test]
     fn processor_time_is_that_of_a_job() {
-        let line = contest().line(&Goal::ProcessorAtMost(3.5), &[vec![took(1)]]);
+        let judged = contest().judge(&Goal::ProcessorAtMost(3.5), &[vec![took(1)]]);
         assert_eq!(
-            line,
-            "| memory, 50: ours, CPU a job | 3.00 - **3.00** - 3.00 us | - | - | at most 3.50 us | \
+            judged.line(),
+            "| memory, 50: ours, CPU a job | - | - | 3.00 - **3.00** - 3.00 us | at most 3.50 us | \
              reached |"
         );
         assert_eq!(portion(&[took(1)], |shape| shape.claims), "10.0");

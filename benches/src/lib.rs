@@ -3,7 +3,10 @@
 //!
 //! A bench of one operation is a list of [`Subject`]s and of [`Row`]s that compare them;
 //! [`run`] does the rest. A bench of throughput is a list of [`Contest`]s, which [`compete`]
-//! runs. A bench of servers compares [`Stack`]s. README.md says how to read what they print.
+//! runs; one of something that ends, a list of [`Race`]s, for [`race`]; one of growth, a list of
+//! [`Curve`]s; one of servers compares [`Stack`]s. All of them also write their rows for `results`
+//! ([`record`]), which puts the runs together ([`Results`]). README.md says how to read what they
+//! print.
 //!
 //! # Invariants
 //! 1. Both sides of a ratio come from the same round, a few milliseconds apart.
@@ -18,10 +21,16 @@ mod client;
 mod comparison;
 mod contest;
 mod count;
+mod curve;
 mod in_memory;
 mod machine;
 mod measure;
 mod pool;
+mod promise;
+mod quote;
+mod race;
+mod record;
+mod results;
 mod servers;
 mod table;
 mod wire;
@@ -34,10 +43,16 @@ pub use client::Client;
 pub use comparison::{Bound, Comparison, interleaved, print};
 pub use contest::{Contest, Goal, Moment, Shape, Side, Took, compete};
 pub use count::{CountError, instructions, instructions_between};
+pub use curve::{Curve, Growth, Point};
 pub use in_memory::requests as requests_in_memory;
 pub use machine::{locked, machine};
 pub use measure::{Rounds, Setting, Spread, Subject, Work, work};
 pub use pool::pin;
+pub use promise::{Promise, Shown};
+pub use quote::{Compared, Server};
+pub use race::{Entrant, Race, race};
+pub use record::{Line, Record, RowsError, lines_of, record, record_with};
+pub use results::{Results, between};
 pub use servers::{OneCore, Serving, Stack, app};
 pub use table::{Reach, Row};
 pub use wire::{Ask, Protocol, Wire};

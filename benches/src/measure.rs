@@ -84,6 +84,12 @@ impl Rounds {
         Self { names, figures, rounds, threads: pool.threads() }
     }
 
+    /// Measures on pinned threads.
+    #[must_use]
+    pub fn of_pinned(subjects: &[Subject], rounds: usize) -> Self {
+        Self::measure(&Pool::pinned(), subjects, rounds)
+    }
+
     /// Its figures, round by round.
     ///
     /// # Panics

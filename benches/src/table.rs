@@ -2,6 +2,8 @@
 
 use crate::machine::machine;
 use crate::measure::{CONTROL_MOST, Rounds, Setting, Spread, Subject};
+use crate::promise::Promise;
+use crate::record::{Record, record};
 
 /// One comparison. Ratios are ours over theirs: less is better.
 #[derive(Clone, Debug)]
@@ -13,6 +15,7 @@ pub struct Row {
     ratio: Result<Spread, String>,
     subjects: [&'static str; 2],
     reach: Reach,
+    promise: Option<Promise>,
 }
 
 /// What design section 6 wants a ratio to be.
@@ -61,6 +64,18 @@ impl Row {
         row
     }
 
+    /// Whether our side is that subject.
+    #[must_use]
+    pub fn is_of(&self, subject: &str) -> bool {
+        self.subjects[0] == subject
+    }
+
+    /// Says which row of design section 6 this is one of.
+    #[must_use]
+    pub fn shows(self, promise: Promise) -> Self {
+        Self { promise: Some(promise), ..self }
+    }
+
     fn of(
         rounds: &Rounds,
         setting: Setting,
@@ -83,15 +98,26 @@ impl Row {
             _ => Ok(Spread::of_ratios(&figures[0], &figures[1])),
         };
         let [ours, theirs] = figures.map(|figures| Spread::of(&figures).median);
-        Self { name, ours, theirs, ratio, subjects, reach }
+        Self { name, ours, theirs, ratio, subjects, reach, promise: None }
     }
 
-    fn verdict(&self, ratio: Spread) -> String {
-        let at_most = self.reach.at_most;
-        if ratio.median <= at_most {
-            "reached".to_owned()
+    fn record(&self) -> Record {
+        let verdict = self.ratio.as_ref().map(|ratio| self.reach.verdict(ratio.median));
+        let record = Record::new(&self.name, &self.ratio)
+            .judged(self.reach.words, verdict.unwrap_or_default());
+        let sides = [self.ours, self.theirs].map(|side| format!("{side:.1} ns"));
+        Record { promise: self.promise, sides: sides.into(), ..record }
+    }
+}
+
+impl Reach {
+    /// Whether that is good enough, and by how much not.
+    pub(crate) fn verdict(self, middle: f64) -> (bool, String) {
+        if middle <= self.at_most {
+            (true, "reached".to_owned())
         } else {
-            format!("**not reached**: {:.2} times what it may be", ratio.median / at_most)
+            let times = middle / self.at_most;
+            (false, format!("**not reached**: {times:.2} times what it may be"))
         }
     }
 }
@@ -123,20 +149,16 @@ pub(crate) fn print(
         "\n| row | ours, ns | opponent, ns | ratio min - median - max | instructions | reach | |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for row in rows {
+    let records: Vec<_> = rows.iter().map(Row::record).collect();
+    for (row, told) in rows.iter().zip(&records) {
         let [ours, theirs] = row.subjects.map(instructions);
-        let (ratio, verdict) = match &row.ratio {
-            Ok(ratio) => {
-                let Spread { min, median, max } = *ratio;
-                (format!("{min:.2} - **{median:.2}** - {max:.2}"), row.verdict(*ratio))
-            }
-            Err(why) => ("-".to_owned(), why.clone()),
-        };
+        let (ratio, verdict) = (told.figures(), &told.verdict);
         println!(
             "| {} | {:.1} | {:.1} | {ratio} | {ours} / {theirs} | {} | {verdict} |",
             row.name, row.ours, row.theirs, row.reach.words,
         );
     }
+    record(&records);
     println!("\nA control of more than {CONTROL_MOST} makes its rows \"not measured\".\n");
 }
 
@@ -168,7 +190,7 @@ mod tests {
         ]);
         let verdict = |setting| {
             let row = Row::overhead(&rounds, setting, ["ours", "theirs"], "base", HALF);
-            row.verdict(row.ratio.clone().expect("flat"))
+            row.record().verdict
         };
         assert_eq!(verdict(Setting::One), "reached");
         assert_eq!(verdict(Setting::Two), "**not reached**: 2.00 times what it may be");

@@ -8,6 +8,7 @@
 //! 2. What one sees only moves forward while time does and while others end.
 //! 3. Going quiet is never delayed: `LameDuck` or a later phase is seen from the cause on.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::error::Misuse;
@@ -42,9 +43,9 @@ pub(crate) struct Seen {
 impl Order {
     /// Checks the names: each component with the names it drains after.
     pub(crate) fn new(components: &[(&str, &[String])]) -> Result<Self, Misuse> {
-        let position = |name: &str| components.iter().position(|(other, _)| *other == name);
+        let mut positions = HashMap::with_capacity(components.len());
         for (at, (name, _)) in components.iter().enumerate() {
-            if position(name) != Some(at) {
+            if positions.insert(*name, at).is_some() {
                 return Err(Misuse::NameTaken { name: (*name).to_owned() });
             }
         }
@@ -53,7 +54,7 @@ impl Order {
             let found = after.iter().map(|after| {
                 let unknown =
                     || Misuse::AfterUnknown { name: (*name).to_owned(), after: after.clone() };
-                position(after).ok_or_else(unknown)
+                positions.get(after.as_str()).copied().ok_or_else(unknown)
             });
             all.push(found.collect::<Result<Vec<_>, _>>()?);
         }

@@ -3,6 +3,7 @@
 //! Not here: the order itself (`order`), when anything is due (`coordinator`, `closing`).
 
 use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +25,13 @@ use crate::view::View;
 #[derive(Debug, Default)]
 pub(crate) struct Running {
     tasks: JoinSet<End>,
-    members: Vec<Member>,
+    /// By their positions in the order, so that an end costs the same whatever their number.
+    members: BTreeMap<usize, Member>,
+    positions: HashMap<Id, usize>,
     order: Order,
     /// Of those that drain after others, by their positions. Kept to the end: a clone of a
     /// component's handle may outlive the component.
-    views: Vec<Option<Arc<View>>>,
+    views: BTreeMap<usize, Arc<View>>,
     /// By their positions in the order.
     ended: Vec<bool>,
     /// When the hard stop came, since the cause.
@@ -39,7 +42,6 @@ pub(crate) struct Running {
 
 #[derive(Debug)]
 struct Member {
-    id: Id,
     position: usize,
     name: String,
     role: Role,
@@ -79,10 +81,11 @@ impl Running {
             // The future is made on its own runtime: making it may already need one.
             let task = async move { ended(start(handle)).await };
             let abort = self.tasks.spawn_on(task, on);
-            let (id, since_ms) = (abort.id(), shared.clock().now_ms());
-            let member = Member { id, position, name, role, tenure, since_ms, abort, heart };
-            self.members.push(member);
-            self.views.push(view);
+            self.positions.insert(abort.id(), position);
+            let since_ms = shared.clock().now_ms();
+            let member = Member { position, name, role, tenure, since_ms, abort, heart };
+            self.members.insert(position, member);
+            self.views.extend(view.map(|view| (position, view)));
         }
     }
 
@@ -96,7 +99,7 @@ impl Running {
 
     /// Whether one of that kind is left.
     pub(crate) fn has(&self, role: Role) -> bool {
-        self.members.iter().any(|member| member.role == role)
+        self.members.values().any(|member| member.role == role)
     }
 
     /// The next component to end; `None` when all have.
@@ -104,12 +107,19 @@ impl Running {
     /// # Cancel safety
     /// Cancel safe: an end that is not returned is returned by the next call.
     pub(crate) async fn next(&mut self) -> Option<Joined> {
-        let (id, end) = match self.tasks.join_next_with_id().await? {
-            Ok(ended) => ended,
-            Err(error) => (error.id(), end_of(error)),
-        };
-        let at = self.members.iter().position(|member| member.id == id)?;
-        let member = self.members.swap_remove(at);
+        let ended = self.tasks.join_next_with_id().await?;
+        self.joined(ended)
+    }
+
+    /// One that has ended already, if there is one.
+    pub(crate) fn try_next(&mut self) -> Option<Joined> {
+        let ended = self.tasks.try_join_next_with_id()?;
+        self.joined(ended)
+    }
+
+    fn joined(&mut self, ended: Result<(Id, End), JoinError>) -> Option<Joined> {
+        let (id, end) = ended.unwrap_or_else(|error| (error.id(), end_of(error)));
+        let member = self.members.remove(&self.positions.remove(&id)?)?;
         self.ended[member.position] = true;
         if let Some(heart) = &member.heart {
             heart.rest();
@@ -127,9 +137,8 @@ impl Running {
         let cancel = self.cancelling_at.map(|began| (began, cancel_ends));
         let progress = Progress { phase, at, cancel };
         self.changes_at = None;
-        for (position, view) in self.views.iter().enumerate() {
-            let Some(view) = view else { continue };
-            let seen = self.order.seen(position, &self.ended, progress);
+        for (position, view) in &self.views {
+            let seen = self.order.seen(*position, &self.ended, progress);
             if seen.phase > view.phase() {
                 view.enter(seen.phase);
             }
@@ -144,7 +153,7 @@ impl Running {
 
     /// Aborts those of that kind: tasks at the hard stop's end, the rest a little later.
     pub(crate) fn abort(&self, which: impl Fn(Role) -> bool) {
-        for member in self.members.iter().filter(|member| which(member.role)) {
+        for member in self.members.values().filter(|member| which(member.role)) {
             member.abort.abort();
         }
     }
@@ -153,10 +162,10 @@ impl Running {
     /// Who still waits for its turn to drain holds nothing: those before it do.
     pub(crate) fn blockers(&self, now_ms: u64, which: impl Fn(Role) -> bool) -> Vec<Blocker> {
         let waits = |member: &&Member| {
-            let view = self.views.get(member.position).and_then(Option::as_ref);
+            let view = self.views.get(&member.position);
             view.is_some_and(|view| view.phase() == Phase::LameDuck)
         };
-        let members = self.members.iter().filter(|member| which(member.role));
+        let members = self.members.values().filter(|member| which(member.role));
         let members = members.filter(|member| !waits(member));
         members.map(|member| member.blocker(now_ms)).collect()
     }
@@ -164,7 +173,8 @@ impl Running {
     /// Gives up on those that are left.
     pub(crate) fn give_up(&mut self) -> Vec<Joined> {
         self.tasks.detach_all();
-        self.members.drain(..).map(|member| member.joined(End::NotJoined)).collect()
+        let left = std::mem::take(&mut self.members);
+        left.into_values().map(|member| member.joined(End::NotJoined)).collect()
     }
 }
 

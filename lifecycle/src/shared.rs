@@ -125,12 +125,12 @@ impl Shared {
         self.view.phase()
     }
 
-    pub(crate) fn enter(&self, phase: Phase) {
+    pub(crate) fn advance(&self, phase: Phase) {
         if phase == Phase::Running {
             // Ordering: Relaxed, published by the phase below.
             self.started.store(true, Ordering::Relaxed);
         }
-        self.view.enter(phase);
+        self.view.advance(phase);
     }
 
     pub(crate) fn view(&self) -> &Arc<View> {
@@ -397,4 +397,17 @@ impl Shared {
 /// A poisoned lock holds values that are whole: nothing here panics halfway.
 pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, not(lifecycle_loom)))]
+mod tests {
+    use super::*;
+
+    impl Shared {
+        /// As the coordinator does: moves to that phase and wakes those who wait.
+        pub(crate) fn enter(&self, phase: Phase) {
+            self.advance(phase);
+            self.view.wake(phase);
+        }
+    }
 }

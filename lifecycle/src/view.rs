@@ -28,7 +28,18 @@ impl View {
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
+        self.advance(phase);
+        self.wake(phase);
+    }
+
+    /// Without waking anybody: [`wake`](Self::wake) has to follow.
+    pub(crate) fn advance(&self, phase: Phase) {
         self.phase.advance(phase);
+    }
+
+    /// Wakes those who wait for `phase`, which has been reached.
+    pub(crate) fn wake(&self, phase: Phase) {
+        debug_assert!(self.phase() >= phase, "invariant 1");
         // Those who wait for a phase that was passed over are woken too.
         for waiters in &self.reached[..=phase as usize] {
             waiters.notify_waiters();

@@ -3,6 +3,7 @@
 #![allow(clippy::large_futures, reason = "the harness runs a few at a time")]
 
 pub mod brokers;
+pub mod soak;
 pub mod torture;
 
 pub mod grpc;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::{env, io, thread};
 
 use benches::{
-    Asked, CountError, asked, has_flag, locked, number_after, pin, print, serve_as_child,
+    Asked, CountError, Promise, asked, has_flag, locked, number_after, pin, print, serve_as_child,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -53,7 +53,12 @@ fn main() -> ExitCode {
     let with = locked(&["lifecycle-tower", "axum", "hyper", "hyper-util", "h2", "tokio"]);
     if wanted("drain") {
         let stops = size.rounds * STOPS_A_ROUND;
-        print("serve: a stop", &format!("{with}; {stops} stops"), &drain::compare(stops));
+        print(
+            "serve: a stop",
+            &format!("{with}; {stops} stops"),
+            Some(Promise::Latency),
+            &drain::compare(stops),
+        );
     }
     let rounds = format!("{with}; medians of {} interleaved rounds", size.rounds);
     if wanted("throughput") {
@@ -63,20 +68,25 @@ fn main() -> ExitCode {
             throughput::compare(&size)
         });
         let rows = compared.join().expect("it does not panic");
-        print("serve: requests a second", &rounds, &rows);
+        print("serve: requests a second", &rounds, Some(Promise::Throughput), &rows);
     }
     if wanted("memory") {
         let with = format!("{rounds}, {} connections", size.connections);
-        print("serve: memory a held connection", &with, &held::compare(&size));
+        print(
+            "serve: memory a held connection",
+            &with,
+            Some(Promise::Memory),
+            &held::compare(&size),
+        );
     }
     if wanted("idle") {
         let with = format!("{rounds}, {} connections", size.connections);
-        print("serve: idle connections closed", &with, &idle::compare(&size));
+        print("serve: idle connections closed", &with, Some(Promise::Idle), &idle::compare(&size));
     }
     if wanted("instructions") {
         let title = "serve: one request in memory, without a kernel";
         match counted::compare(&subjects, size.counted) {
-            Ok(rows) => print(title, &with, &rows),
+            Ok(rows) => print(title, &with, None, &rows),
             Err(error) => return not_counted(&error),
         }
     }

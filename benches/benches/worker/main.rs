@@ -14,7 +14,9 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use benches::{Asked, Contest, Goal, Side, Subject, Work, asked, compete, instructions, locked};
+use benches::{
+    Asked, Contest, Goal, Promise, Side, Subject, Work, asked, compete, instructions, locked,
+};
 use lifecycle_worker::MemoryQueue;
 use tokio::runtime::{Builder, Runtime};
 
@@ -87,7 +89,7 @@ fn contests_of<P: Place>(
             sides.push(Side::new(PEER, move || peer(&on, &at, jobs, at_a_time)));
             goals.push(Goal::AtLeast(2.0, PEER));
         }
-        Contest::new(format!("{}, {at_a_time}", P::NAME), sides, goals)
+        Contest::new(format!("{}, {at_a_time}", P::NAME), sides, goals).shows(promise)
     };
     AT_A_TIME.map(contest).into()
 }
@@ -108,10 +110,18 @@ fn memory_contests(two: &Rc<Runtime>) -> Vec<Contest> {
             });
             let goals = vec![Goal::AtLeast(0.9, BARE), Goal::ProcessorAtMost(2.0)];
             let name = format!("memory, {threads}, {at_a_time}");
-            contests.push(Contest::new(name, vec![ours, bare], goals));
+            contests.push(Contest::new(name, vec![ours, bare], goals).shows(promise));
         }
     }
     contests
+}
+
+fn promise(goal: &Goal) -> Option<Promise> {
+    Some(match goal {
+        Goal::AtLeast(_, PEER) => Promise::JobsOfPeers,
+        Goal::AtLeast(..) => Promise::Jobs,
+        Goal::ProcessorAtMost(_) => Promise::Processor,
+    })
 }
 
 /// What callgrind is shown. All push; the first does nothing else.

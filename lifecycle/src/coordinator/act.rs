@@ -62,7 +62,8 @@ impl Coordinator {
 
     fn on_enter(&mut self, phase: Phase) {
         let at = self.shared.since_cause();
-        self.shared.enter(phase);
+        self.shared.advance(phase);
+        self.relays.wake(self.shared.view(), phase, self.on.as_ref());
         crate::telemetry::phase_entered(phase, at);
         self.shared.record_metrics();
         if phase.is_shutting_down() {

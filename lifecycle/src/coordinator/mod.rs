@@ -7,6 +7,7 @@
 
 mod act;
 mod manager;
+mod relay;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use self::manager::Manager;
+use self::relay::Relays;
 use crate::closing::{Closing, Overdue};
 use crate::command::{Command, Run};
 use crate::component::Role;
@@ -44,6 +46,7 @@ pub(crate) struct Coordinator {
     /// When to look at the hearts again; in a shutdown nobody does.
     next_look: Option<Instant>,
     manager: Manager,
+    relays: Relays,
     begun: Arc<dyn Fn(Timeline) + Send + Sync>,
 }
 
@@ -79,6 +82,7 @@ impl Coordinator {
             next_words: None,
             next_look: None,
             manager: Manager::default(),
+            relays: Relays::default(),
             begun,
         }
     }
@@ -136,9 +140,7 @@ impl Coordinator {
                     None
                 }
                 joined = self.running.next(), if !all_joined => {
-                    if let Some(joined) = joined {
-                        self.on_joined(joined);
-                    }
+                    self.on_all_joined(joined);
                     None
                 }
                 () = self.shared.gates().drained(), if idle => {
@@ -232,12 +234,23 @@ impl Coordinator {
         if serves { LameDuck::Serve } else { LameDuck::Skip }
     }
 
+    /// That one, and all that have ended by now: what comes of it for others, and is shown, is
+    /// looked at once for all of them.
+    fn on_all_joined(&mut self, first: Option<Joined>) {
+        let mut joined = first;
+        // Bounded by the number of components.
+        while let Some(one) = joined {
+            self.on_joined(one);
+            joined = self.running.try_next();
+        }
+        self.follow();
+    }
+
     fn on_joined(&mut self, joined: Joined) {
         let died = !self.machine.phase().is_shutting_down();
         let cause = if died { joined.cause() } else { None };
         let served = joined.role == Role::Server;
         self.note_end(joined);
-        self.follow();
         if let Some(cause) = cause {
             self.begin(cause);
         } else if served && self.lame_duck() == LameDuck::Skip {
@@ -251,6 +264,7 @@ impl Coordinator {
 
     /// What is due at this moment: a phase's end, the components' last moment, words.
     fn on_time(&mut self) -> Option<Signal> {
+        self.relays.on_time();
         let now_ms = self.shared.clock().now_ms();
         match self.closing.on_time(&mut self.running, now_ms) {
             Overdue::Nothing => {}
@@ -288,7 +302,8 @@ impl Coordinator {
         let readiness = readiness.filter(|_| self.ready && self.machine.phase() == Phase::LameDuck);
         let joining = self.closing.wake_at(&self.running);
         let order = self.running.changes_at().map(|at| cause_at + at);
-        [phase_ends, readiness, joining, order, self.quiet_at(), self.next_words, tell]
+        let relay = self.relays.due_at();
+        [phase_ends, readiness, joining, order, self.quiet_at(), self.next_words, tell, relay]
             .into_iter()
             .flatten()
             .min()

@@ -36,7 +36,8 @@ impl Bench {
         let mut orders = Orders::new(broker.url());
         set(&mut orders);
         // What the bench itself asks has time, on a busy machine too.
-        let own = Orders { call_bound: Duration::from_secs(10), ..orders.clone() };
+        let mut own = orders.clone();
+        own.call_bound = Duration::from_secs(10);
         let queue = own.connect().await.unwrap();
         queue.prepare().await.unwrap();
         Self { broker, orders, queue, folder: TempDir::new().unwrap() }

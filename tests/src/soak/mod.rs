@@ -1,0 +1,18 @@
+//! Servers that start and drain in one process, again and again, under load, and a judge of what
+//! that has left behind. `src/bin/soak.rs` is the command.
+//!
+//! Each server is as in production: axum under our serve loop, a worker on a queue in memory
+//! beside it, probes, a health check, a close hook, and a control thread of its own. The next one
+//! listens before the last is told to stop, as in a rolling update, so that the load never ends.
+
+mod client;
+mod cycles;
+mod judge;
+mod options;
+mod sample;
+mod server;
+
+pub use cycles::soak;
+pub use judge::{Observed, Verdict};
+pub use options::{Leak, OptionError, Options};
+pub use sample::Sample;

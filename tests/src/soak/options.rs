@@ -1,0 +1,117 @@
+//! What the command `soak` is told.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How long, how often, and what is to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// How long all cycles take together.
+    pub time: Duration,
+    /// How many servers start and drain; some, so that there is something to compare.
+    pub cycles: u32,
+    /// What leaks, to see that it is found out.
+    pub leak: Option<Leak>,
+}
+
+/// What every cycle is to leave behind: the control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Leak {
+    /// An open file.
+    Descriptors,
+    /// Half a MiB.
+    Memory,
+    /// A task that never ends.
+    Tasks,
+}
+
+impl Options {
+    /// From the command line.
+    ///
+    /// # Errors
+    /// When it is not understood; the message says what it takes.
+    pub fn parse(arguments: &[String]) -> Result<Self, OptionError> {
+        let mut options = Self { time: Duration::from_secs(30 * 60), cycles: 1000, leak: None };
+        let mut arguments = arguments.iter();
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or_else(|| OptionError(format!("{name} what?")))?;
+            let bad = || OptionError(format!("{name} {value}?"));
+            match name.as_str() {
+                "--minutes" => options.time = Duration::from_secs(60 * number::<u64>(name, value)?),
+                "--seconds" => options.time = Duration::from_secs(number(name, value)?),
+                "--cycles" => options.cycles = number(name, value)?,
+                "--leak" => options.leak = Some(Leak::named(value).ok_or_else(bad)?),
+                _ => return Err(OptionError(format!("{name}?"))),
+            }
+        }
+        if options.cycles < CYCLES_LEAST {
+            return Err(OptionError(format!("{} cycles say nothing", options.cycles)));
+        }
+        Ok(options)
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--seconds {} --cycles {}", self.time.as_secs(), self.cycles)?;
+        self.leak.map_or(Ok(()), |leak| write!(f, " --leak {}", leak.name()))
+    }
+}
+
+impl Leak {
+    fn named(name: &str) -> Option<Self> {
+        [Self::Descriptors, Self::Memory, Self::Tasks].into_iter().find(|leak| leak.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Descriptors => "descriptors",
+            Self::Memory => "memory",
+            Self::Tasks => "tasks",
+        }
+    }
+}
+
+/// A command line that is not understood.
+#[derive(Debug)]
+pub struct OptionError(String);
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{USAGE}", self.0)
+    }
+}
+
+impl std::error::Error for OptionError {}
+
+fn number<T: FromStr>(name: &str, value: &str) -> Result<T, OptionError> {
+    value.parse().map_err(|_| OptionError(format!("{name} {value}?")))
+}
+
+/// Half of them is warm-up, and the rest is halved again.
+const CYCLES_LEAST: u32 = 8;
+const USAGE: &str = "soak [--minutes 30 | --seconds N] [--cycles 1000] \
+                     [--leak descriptors|memory|tasks]";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_understood_or_named() {
+        let parse = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            Options::parse(&words).map(|options| options.to_string())
+        };
+        let line = "--seconds 5 --cycles 30 --leak tasks";
+        assert_eq!(parse(line).unwrap(), line);
+        assert_eq!(parse("").unwrap(), "--seconds 1800 --cycles 1000");
+        assert_eq!(parse("--minutes 2").unwrap(), "--seconds 120 --cycles 1000");
+        for line in ["--cycles", "--cycles 7", "--cycles x", "--leak water", "--hours 1"] {
+            assert!(parse(line).unwrap_err().to_string().contains("soak [--minutes"), "{line}");
+        }
+    }
+}
