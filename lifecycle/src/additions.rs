@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::jobs::QueueJobs;
 use crate::report::Note;
-use crate::shared::locked;
+use crate::sync::locked;
 
 #[derive(Debug, Default)]
 pub(crate) struct Additions {

@@ -22,8 +22,9 @@ use crate::coordinator::{Coordinator, Finish};
 use crate::exit::{ExitPolicy, ExitReason};
 use crate::machine::Machine;
 use crate::report::Cause;
-use crate::shared::{Shared, Timeline, locked};
+use crate::shared::{Shared, Timeline};
 use crate::signal::Source;
+use crate::sync::locked;
 
 /// Whether the process may be ended from here.
 ///

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::blockers::{Blocker, Kind};
 use crate::clock::Clock;
 use crate::in_flight::Gate;
-use crate::shared::locked;
+use crate::sync::locked;
 use crate::view::View;
 
 #[derive(Debug)]

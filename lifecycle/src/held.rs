@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::blockers::Blocker;
-use crate::shared::locked;
+use crate::sync::locked;
 
 /// The last word of the coordinator, and when it was said.
 #[derive(Debug, Default)]

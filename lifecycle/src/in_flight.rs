@@ -24,7 +24,7 @@ use crate::gate::{Counted, Tally};
 use crate::handle::Reached;
 use crate::phase::Phase;
 use crate::roster::Roster;
-use crate::shared::locked;
+use crate::sync::locked;
 use crate::sync::{AtomicBool, Ordering, thread_number};
 use crate::view::View;
 

@@ -5,7 +5,7 @@
 //! # Invariants
 //! 1. Only the coordinator writes phase and timeline.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -28,7 +28,7 @@ use crate::quiet::Quiet;
 use crate::readiness::ReadinessPolicy;
 use crate::ready::Readiness;
 use crate::report::Cause;
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, locked};
 use crate::view::View;
 
 #[derive(Debug)]
@@ -392,11 +392,6 @@ impl Shared {
     pub(crate) fn clock(&self) -> Clock {
         self.clock
     }
-}
-
-/// A poisoned lock holds values that are whole: nothing here panics halfway.
-pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(test, not(lifecycle_loom)))]

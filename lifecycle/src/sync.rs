@@ -41,3 +41,8 @@ fn first_number(own: &Cell<usize>) -> usize {
 thread_local! {
     static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
 }
+
+/// A poisoned lock holds values that are whole: nothing here panics halfway.
+pub(crate) fn locked<T: ?Sized>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

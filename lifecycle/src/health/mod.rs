@@ -17,7 +17,7 @@ pub use self::check::Check;
 use self::board::{Entry, Found};
 pub(crate) use self::check::Checks;
 pub(crate) use self::watchdog::{Heart, Heartbeat, Pulse};
-use crate::shared::locked;
+use crate::sync::locked;
 use crate::sync::{AtomicBool, Ordering};
 use crate::telemetry;
 

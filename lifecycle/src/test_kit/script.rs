@@ -9,7 +9,7 @@ use crate::component::{Component, Role};
 use crate::error::BoxError;
 use crate::handle::Handle;
 use crate::phase::Phase;
-use crate::shared::locked;
+use crate::sync::locked;
 
 /// A component that does as it is told: by default a task that ends when the drain begins.
 ///
