@@ -143,12 +143,12 @@ async fn a_process_that_ignores_sigterm_is_killed_at_the_end_of_the_grace() {
     let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
     let deaf = Subject::new("/bin/sh").args(["-c", script]);
     let deaf = deaf.ready_when(ReadyWhen::Line("ready".into()));
-    let spec = Spec::new().grace(ms(1_500)).pre_stop(PreStop::Sleep(ms(500)));
+    let spec = Spec::new().grace(ms(3_000)).pre_stop(PreStop::Sleep(ms(500)));
     let kubelet = pod(&deaf, &spec, &Endpoints::new()).await;
     let (record, _) = kubelet.delete().await;
     assert_eq!(record.exit().expect("ended").ended, Ended::Signal(9), "{record:?}");
     let killed = record.between(&Event::Deleted, &Event::Killed).expect("killed");
-    assert!(killed >= ms(1_500) && killed < ms(1_900), "preStop counts into it: {killed:?}");
+    assert!(killed >= ms(3_000) && killed < ms(3_400), "preStop counts into it: {killed:?}");
 }
 
 #[tokio::test]

@@ -99,7 +99,10 @@ pub(super) async fn rows_since(
     let late = |_| QueueError::timed_out(bound);
     // In a box: connecting takes some kilobytes.
     let acquired = timeout_at(limit, Box::pin(pool.acquire())).await;
-    let connection = acquired.map_err(late)?.map_err(error)?;
+    // Nothing was sent, so nothing can have been done.
+    let none =
+        |_| QueueError::unavailable(format!("no connection within {} ms", bound.as_millis()));
+    let connection = acquired.map_err(none)?.map_err(error)?;
     let sent = Instant::now();
     let rows = Borrowed { connection, whole: false }.rows(query);
     let rows = timeout_at(limit + extra, rows).await.map_err(late)?.map_err(error)?;
