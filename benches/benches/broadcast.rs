@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_shutdown::ShutdownManager;
-use benches::{Asked, Entrant, Promise, Race, Reach, asked, locked, race};
-use lifecycle::{ForcedExit, Handle, InFlight, Kind, Lifecycle, Phase};
+use benches::{Asked, Entrant, Promise, Race, Reach, asked, locked, production, race};
+use lifecycle::{Handle, InFlight, Kind, Phase};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -72,12 +72,7 @@ type Enter = Box<dyn Fn() -> InFlight>;
 
 /// As in production: with a control thread, which is who tells.
 async fn ours(tasks: usize, entry: fn(&Handle) -> Enter) -> Duration {
-    let life = Lifecycle::builder()
-        .forced_exit(ForcedExit::Never)
-        .probe_addr(None)
-        .lame_duck_period(Duration::ZERO)
-        .build()
-        .expect("the control thread starts");
+    let life = production();
     let handle = life.handle();
     let running = tokio::spawn(life.run());
     handle.reached(Phase::Running).await;

@@ -7,16 +7,12 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use benches::{Promise, Reach, Rounds, Row, Setting, Subject, work};
-use lifecycle::{ForcedExit, Handle, Kind, Lifecycle};
+use benches::{Promise, Reach, Rounds, Row, Setting, Subject, production, work};
+use lifecycle::{Handle, Kind};
 use tokio_util::task::TaskTracker;
 
 fn main() -> ExitCode {
-    let life = Lifecycle::builder()
-        .forced_exit(ForcedExit::Never)
-        .probe_addr(None)
-        .build()
-        .expect("the control thread starts");
+    let life = production();
     benches::run("gate: enter and leave", &subjects(&life.handle()), rows)
 }
 

@@ -10,10 +10,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use benches::{Promise, Reach, Rounds, Row, Setting, Subject, Work};
+use benches::{Promise, Reach, Rounds, Row, Setting, Subject, Work, production};
 use http::{Request, Response, Uri};
 use http_body::Body;
-use lifecycle::{ForcedExit, Lifecycle};
 use lifecycle_tower::DrainLayer;
 use tower_http::metrics::InFlightRequestsLayer;
 use tower_layer::Layer;
@@ -50,11 +49,7 @@ fn rows(rounds: &Rounds) -> Vec<Row> {
 
 /// Under a layer of a lifecycle of its own, with a control thread as in production.
 fn drained(mode: fn(DrainLayer) -> DrainLayer) -> Work {
-    let life = Lifecycle::builder()
-        .forced_exit(ForcedExit::Never)
-        .probe_addr(None)
-        .build()
-        .expect("the control thread starts");
+    let life = production();
     let requests = work(mode(DrainLayer::new(&life.handle())).layer(Answer));
     // Kept beside them, since dropping it ends it; in a mutex, since it is not `Sync`.
     let life = Mutex::new(life);

@@ -69,59 +69,54 @@ pub fn print(title: &str, with: &str, promise: Option<Promise>, comparisons: &[C
 }
 
 impl Comparison {
+    fn ratio(&self) -> Option<Spread> {
+        (!self.theirs.is_empty()).then(|| Spread::of_ratios(&self.ours, &self.theirs))
+    }
+
+    /// What has to come of it, whether it does, and that in words.
+    fn judged(&self) -> Option<(String, bool, String)> {
+        let of_ratio = self.ratio().map_or(f64::NAN, |ratio| ratio.median);
+        let ours = Spread::of(&self.ours).median;
+        let (reach, good, share, words) = match self.bound {
+            Bound::RatioAtLeast(least) => {
+                let share = of_ratio / least;
+                (format!("at least {least:.2}"), of_ratio >= least, share, "of what it has to be")
+            }
+            Bound::RatioAtMost(most) => {
+                (format!("at most {most:.2}"), of_ratio <= most, of_ratio / most, TOO_MUCH)
+            }
+            Bound::AtMost(most) => {
+                let reach = format!("at most {} {}", figure(most), self.unit);
+                (reach, ours <= most, ours / most, TOO_MUCH)
+            }
+            Bound::None => return None,
+        };
+        Some((reach, good, reached(good, share, words)))
+    }
+
     fn record(&self, promise: Option<Promise>) -> Record {
         let (unit, ours) = (self.unit, Spread::of(&self.ours));
         let theirs = (!self.theirs.is_empty()).then(|| Spread::of(&self.theirs));
-        let ratio = theirs.map(|_| Spread::of_ratios(&self.ours, &self.theirs));
-        let is_alone = matches!(self.bound, Bound::AtMost(_)) || ratio.is_none();
-        let counted = ratio.filter(|_| !is_alone).unwrap_or(ours);
-        let row = Record::new(self.name.clone(), &Ok(counted));
-        let (reach, good) = match self.bound {
-            Bound::RatioAtLeast(least) => (format!("at least {least:.2}"), counted.median >= least),
-            Bound::RatioAtMost(most) => (format!("at most {most:.2}"), counted.median <= most),
-            Bound::AtMost(most) => {
-                (format!("at most {} {unit}", figure(most)), counted.median <= most)
-            }
-            Bound::None => (String::new(), true),
-        };
-        let row = match self.bound {
-            Bound::None => row,
-            Bound::RatioAtLeast(least) => {
-                let share = counted.median / least;
-                row.judged(reach, (good, reached(good, share, "of what it has to be")))
-            }
-            Bound::RatioAtMost(most) | Bound::AtMost(most) => {
-                let share = counted.median / most;
-                row.judged(reach, (good, reached(good, share, "times what it may be")))
-            }
-        };
+        let ratio = self.ratio().filter(|_| !matches!(self.bound, Bound::AtMost(_)));
+        let row = Record::new(self.name.clone(), &Ok(ratio.unwrap_or(ours)));
         let sides = [Some(ours), theirs].into_iter().flatten();
         let sides = sides.map(|side| format!("{} {unit}", figure(side.median))).collect();
-        let promise = promise.filter(|_| !matches!(self.bound, Bound::None));
-        let unit = if is_alone { unit.to_owned() } else { String::new() };
-        Record { promise, sides, unit, ..row }
+        let unit = if ratio.is_none() { unit.to_owned() } else { String::new() };
+        match self.judged() {
+            Some((reach, good, verdict)) => {
+                Record { promise, sides, unit, ..row.judged(reach, (good, verdict)) }
+            }
+            None => Record { sides, unit, ..row },
+        }
     }
 
     fn line(&self) -> String {
         let (unit, ours) = (self.unit, Spread::of(&self.ours));
         let theirs = (!self.theirs.is_empty()).then(|| Spread::of(&self.theirs));
-        let ratio = theirs.map(|_| Spread::of_ratios(&self.ours, &self.theirs));
-        let of_ratio = ratio.map_or(f64::NAN, |ratio| ratio.median);
-        let (reach, verdict) = match self.bound {
-            Bound::RatioAtLeast(least) => (
-                format!("at least {least:.2}"),
-                reached(of_ratio >= least, of_ratio / least, "of what it has to be"),
-            ),
-            Bound::RatioAtMost(most) => (
-                format!("at most {most:.2}"),
-                reached(of_ratio <= most, of_ratio / most, "times what it may be"),
-            ),
-            Bound::AtMost(most) => (
-                format!("at most {} {unit}", figure(most)),
-                reached(ours.median <= most, ours.median / most, "times what it may be"),
-            ),
-            Bound::None => ("-".to_owned(), String::new()),
-        };
+        let (reach, verdict) = self.judged().map_or_else(
+            || ("-".to_owned(), String::new()),
+            |(reach, _, verdict)| (reach, verdict),
+        );
         let ours = match self.bound {
             Bound::AtMost(_) => {
                 let Spread { min, median, max } = ours;
@@ -130,7 +125,7 @@ impl Comparison {
             _ => figure(ours.median),
         };
         let theirs = theirs.map_or_else(|| "-".to_owned(), |of| figure(of.median) + " " + unit);
-        let ratio = ratio.map_or_else(
+        let ratio = self.ratio().map_or_else(
             || "-".to_owned(),
             |Spread { min, median, max }| format!("{min:.3} - **{median:.3}** - {max:.3}"),
         );
@@ -138,6 +133,8 @@ impl Comparison {
         format!("| {name} | {ours} {unit} | {theirs} | {ratio} | {reach} | {verdict} |")
     }
 }
+
+const TOO_MUCH: &str = "times what it may be";
 
 /// Three digits at least.
 fn figure(figure: f64) -> String {

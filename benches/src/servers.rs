@@ -16,7 +16,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use lifecycle::{ForcedExit, Lifecycle};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
@@ -24,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::pool::pin;
+use crate::production::production;
 
 /// Whose server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,12 +199,7 @@ impl Stop {
 }
 
 fn ours<L: lifecycle_tower::Listener>(listener: L, app: Router) -> Serving {
-    let mut life = Lifecycle::builder()
-        .forced_exit(ForcedExit::Never)
-        .probe_addr(None)
-        .lame_duck_period(Duration::ZERO)
-        .build()
-        .expect("the control thread starts");
+    let mut life = production();
     let handle = life.handle();
     life.spawn("http", lifecycle_tower::serve(listener, app));
     let ended = tokio::spawn(async move {

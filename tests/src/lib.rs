@@ -3,10 +3,13 @@
 #![allow(clippy::large_futures, reason = "the harness runs a few at a time")]
 
 pub mod brokers;
+mod options;
 pub mod soak;
 pub mod torture;
 
 pub mod grpc;
+
+pub use options::OptionError;
 
 use std::path::PathBuf;
 

@@ -3,16 +3,12 @@
 
 use std::hint::black_box;
 
-use benches::{Curve, Growth, Point, Rounds, Setting, Subject, work};
-use lifecycle::{ForcedExit, Kind, Lifecycle};
+use benches::{Curve, Growth, Point, Rounds, Setting, Subject, production, work};
+use lifecycle::Kind;
 
 /// The curve, with two pinned threads beside a control that shares nothing.
 pub(crate) fn curve(rounds: usize) -> Curve {
-    let life = Lifecycle::builder()
-        .forced_exit(ForcedExit::Never)
-        .probe_addr(None)
-        .build()
-        .expect("the control thread starts");
+    let life = production();
     let handle = life.handle();
     let subject = Subject::new(NAME, move || {
         let gate = handle.gate(Kind::Work);

@@ -3,20 +3,14 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use benches::Took;
-use lifecycle::{ForcedExit, Lifecycle};
+use benches::{Took, production};
 use lifecycle_worker::{Claimed, Job, Queue, Receipt, Worker};
 
 use crate::counted::{Count, Counted};
 
 /// A worker under a lifecycle as in production: heartbeat, fencing and ledger on.
 pub(crate) async fn worker(queue: impl Queue, jobs: u64, at_a_time: usize) -> Took {
-    let mut life = Lifecycle::builder()
-        .forced_exit(ForcedExit::Never)
-        .probe_addr(None)
-        .lame_duck_period(Duration::ZERO)
-        .build()
-        .expect("the control thread starts");
+    let mut life = production();
     let (handle, count) = (life.handle(), Count::of(jobs));
     let queue = Counted { queue, count: count.clone() };
     life.spawn("jobs", Worker::new(queue, async |_job: Job| {}).concurrency(at_a_time));

@@ -14,5 +14,5 @@ mod server;
 
 pub use cycles::soak;
 pub use judge::{Observed, Verdict};
-pub use options::{Leak, OptionError, Options};
+pub use options::{Leak, Options};
 pub use sample::Sample;

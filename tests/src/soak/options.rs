@@ -1,8 +1,9 @@
 //! What the command `soak` is told.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
+
+use crate::options::{OptionError, number};
 
 /// How long, how often, and what is to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,18 +38,21 @@ impl Options {
         let mut options = Self { time: Duration::from_secs(30 * 60), cycles: 1000, leak: None };
         let mut arguments = arguments.iter();
         while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or_else(|| OptionError(format!("{name} what?")))?;
-            let bad = || OptionError(format!("{name} {value}?"));
+            let value =
+                arguments.next().ok_or_else(|| OptionError::new(format!("{name} what?"), USAGE))?;
+            let bad = || OptionError::value(name, value, USAGE);
             match name.as_str() {
-                "--minutes" => options.time = Duration::from_secs(60 * number::<u64>(name, value)?),
-                "--seconds" => options.time = Duration::from_secs(number(name, value)?),
-                "--cycles" => options.cycles = number(name, value)?,
+                "--minutes" => {
+                    options.time = Duration::from_secs(60 * number::<u64>(name, value, USAGE)?)
+                }
+                "--seconds" => options.time = Duration::from_secs(number(name, value, USAGE)?),
+                "--cycles" => options.cycles = number(name, value, USAGE)?,
                 "--leak" => options.leak = Some(Leak::named(value).ok_or_else(bad)?),
-                _ => return Err(OptionError(format!("{name}?"))),
+                _ => return Err(OptionError::new(format!("{name}?"), USAGE)),
             }
         }
         if options.cycles < CYCLES_LEAST {
-            return Err(OptionError(format!("{} cycles say nothing", options.cycles)));
+            return Err(OptionError::new(format!("{} cycles say nothing", options.cycles), USAGE));
         }
         Ok(options)
     }
@@ -73,22 +77,6 @@ impl Leak {
             Self::Tasks => "tasks",
         }
     }
-}
-
-/// A command line that is not understood.
-#[derive(Debug)]
-pub struct OptionError(String);
-
-impl fmt::Display for OptionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{USAGE}", self.0)
-    }
-}
-
-impl std::error::Error for OptionError {}
-
-fn number<T: FromStr>(name: &str, value: &str) -> Result<T, OptionError> {
-    value.parse().map_err(|_| OptionError(format!("{name} {value}?")))
 }
 
 /// Half of them is warm-up, and the rest is halved again.

@@ -23,7 +23,7 @@ mod worker;
 pub use broker::{Broker, BrokerKind};
 pub use fleet::{Exit, WorkerProcess};
 pub use ledger::{Event, What, now_ns};
-pub use options::{KillBy, OptionError, Options};
+pub use options::{KillBy, Options};
 pub use orders::{ClaimBy, Orders};
 pub use rounds::torture;
 pub use said::Said;

@@ -1,8 +1,9 @@
 //! What the command `torture` is told.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
+
+use crate::options::{OptionError, number};
 
 use super::{BrokerKind, ClaimBy};
 
@@ -61,22 +62,30 @@ impl Options {
         };
         let mut arguments = arguments.iter();
         while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or_else(|| OptionError(format!("{name} what?")))?;
+            let value =
+                arguments.next().ok_or_else(|| OptionError::new(format!("{name} what?"), USAGE))?;
             match name.as_str() {
                 "--queue" => {
-                    queue = Some(BrokerKind::named(value).ok_or_else(|| bad(name, value))?)
+                    queue = Some(
+                        BrokerKind::named(value)
+                            .ok_or_else(|| OptionError::value(name, value, USAGE))?,
+                    )
                 }
-                "--rounds" => options.rounds = number(name, value)?,
-                "--workers" => options.workers = number::<usize>(name, value)?.max(1),
-                "--seed" => options.seed = number(name, value)?,
-                "--kill" => options.kill = KillBy::named(value).ok_or_else(|| bad(name, value))?,
+                "--rounds" => options.rounds = number(name, value, USAGE)?,
+                "--workers" => options.workers = number::<usize>(name, value, USAGE)?.max(1),
+                "--seed" => options.seed = number(name, value, USAGE)?,
+                "--kill" => {
+                    options.kill = KillBy::named(value)
+                        .ok_or_else(|| OptionError::value(name, value, USAGE))?
+                }
                 "--claim" => {
-                    options.claim = ClaimBy::named(value).ok_or_else(|| bad(name, value))?
+                    options.claim = ClaimBy::named(value)
+                        .ok_or_else(|| OptionError::value(name, value, USAGE))?
                 }
-                _ => return Err(OptionError(format!("{name}?"))),
+                _ => return Err(OptionError::new(format!("{name}?"), USAGE)),
             }
         }
-        options.queue = queue.ok_or_else(|| OptionError("--queue which?".into()))?;
+        options.queue = queue.ok_or_else(|| OptionError::new("--queue which?", USAGE))?;
         Ok(options)
     }
 }
@@ -108,26 +117,6 @@ impl KillBy {
             Self::Late => "late",
         }
     }
-}
-
-/// A command line that is not understood.
-#[derive(Debug)]
-pub struct OptionError(String);
-
-impl fmt::Display for OptionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{USAGE}", self.0)
-    }
-}
-
-impl std::error::Error for OptionError {}
-
-fn bad(name: &str, value: &str) -> OptionError {
-    OptionError(format!("{name} {value}?"))
-}
-
-fn number<T: FromStr>(name: &str, value: &str) -> Result<T, OptionError> {
-    value.parse().map_err(|_| bad(name, value))
 }
 
 const USAGE: &str = "torture --queue sqlite|postgres|redis|amqp|nats [--rounds 200] \

@@ -64,10 +64,8 @@ impl NatsQueue {
             Box::pin(context.create_or_update_stream(config)).await.map_err(fault::of_api)?;
         }
         let found = context.get_consumer_from_stream::<pull::Config, _, _>(CONSUMER, &names.stream);
-        if let Ok(found) = found.await
-            && found.cached_info().config.ack_wait != self.lease
-        {
-            let kept = found.cached_info().config.ack_wait;
+        let kept = found.await.ok().map(|found| found.cached_info().config.ack_wait);
+        if let Some(kept) = kept.filter(|kept| *kept != self.lease) {
             let what = format!(
                 "a lease is {kept:?} at the server, and {:?} here: workers that run with the other \
                  would lose their jobs; stop them and delete the consumer `{CONSUMER}` first",
