@@ -8,6 +8,7 @@
 
 use crate::measure::Spread;
 use crate::record::Record;
+use crate::sides::Spoilt;
 use crate::table::Reach;
 
 /// What something costs, by how many there are.
@@ -25,7 +26,7 @@ pub struct Curve {
     /// Ordered by number.
     pub points: Vec<Point>,
     /// Why the figures say nothing, if they do not.
-    pub spoilt: Option<String>,
+    pub spoilt: Option<Spoilt>,
 }
 
 /// What so many cost.
@@ -34,7 +35,7 @@ pub struct Curve {
 pub struct Point {
     /// How many there were.
     pub number: u64,
-    /// Round by round; as many as at the other points.
+    /// Round by round; as many as at the other points, and none where what was measured broke.
     pub figures: Vec<f64>,
 }
 
@@ -49,10 +50,19 @@ pub enum Growth {
 }
 
 impl Curve {
+    /// Whether there are figures at every point.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.points.iter().all(|point| !point.figures.is_empty())
+    }
+
     /// Its table: the figure by number and, where it may grow, what each of them costs.
     #[must_use]
     pub fn table(&self) -> String {
         let Self { name, of, unit, .. } = self;
+        if let Some(why) = self.spoilt.as_ref().filter(|_| !self.is_whole()) {
+            return format!("#### {name}\n\n{why}\n");
+        }
         let mut text = format!("#### {name}\n\n| {of} | {unit}, min - median - max |");
         text.push_str(match self.growth {
             Growth::Flat => "\n|---|---|\n",
@@ -88,20 +98,22 @@ impl Curve {
             point.figures.iter().map(|figure| figure / number).collect::<Vec<_>>()
         };
         let [at_last, at_middle] = [last, middle].map(each);
-        let measured = match &self.spoilt {
-            Some(why) => Err(why.clone()),
-            None => Ok(Spread::of_ratios(&at_last, &at_middle)),
-        };
         let reach = match self.growth {
             Growth::Flat => FLAT,
             Growth::Linear => LINEAR,
         };
-        let (verdict, one) = (
-            measured.as_ref().map(|ratio| reach.verdict(ratio.median)),
-            if self.growth == Growth::Linear { ", each" } else { "" },
-        );
+        let one = if self.growth == Growth::Linear { ", each" } else { "" };
         let row = format!("{}{one}, at {} / at {}", self.name, last.number, middle.number);
-        let judged = Record::new(row, &measured).judged(reach.words, verdict.unwrap_or_default());
+        let judged = match &self.spoilt {
+            Some(why) => Record::spoilt(row, reach.words, why),
+            None => {
+                let ratio = Spread::of_ratios(&at_last, &at_middle);
+                Record::new(row, &Ok(ratio)).judged(reach.words, reach.verdict(ratio.median))
+            }
+        };
+        if !self.is_whole() {
+            return judged;
+        }
         let side = |figures: &[f64]| format!("{} {}", short(Spread::of(figures).median), self.unit);
         Record { sides: vec![side(&at_last), side(&at_middle)], ..judged }
     }
@@ -121,6 +133,7 @@ const LINEAR: Reach = Reach { at_most: 1.5, words: "no worse than linear: at mos
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sides::Broken;
 
     fn curve(growth: Growth, points: [(u64, f64); 3]) -> Curve {
         let point = |(number, figure)| Point { number, figures: vec![figure; 3] };
@@ -135,7 +148,7 @@ mod tests {
         assert_eq!(linear.is_reached, Some(true));
         assert_eq!(
             linear.line(),
-            "| a stop, each, at 100 / at 10 | 1.00 ms | 1.00 ms | 1.00 - **1.00** - 1.00 | \
+            "| a stop, each, at 100 / at 10 | 1.00 ms | 1.00 ms | 1.000 - **1.000** - 1.000 | \
              no worse than linear: at most 1.50 | reached |"
         );
         let square = curve(Growth::Linear, [(1, 1.0), (10, 100.0), (100, 10_000.0)]).judge();
@@ -151,14 +164,26 @@ mod tests {
             Some(true)
         );
         let grows = curve(Growth::Flat, [(1, 9.0), (2, 9.0), (4, 18.0)]).judge();
-        assert_eq!(grows.verdict, "**not reached**: 1.60 times what it may be");
+        assert_eq!(grows.verdict, "**not reached**: 1.600 times what it may be");
     }
 
     #[test]
     fn a_spoilt_curve_has_no_verdict() {
         let mut curve = curve(Growth::Flat, [(1, 9.0), (2, 9.0), (4, 9.0)]);
-        curve.spoilt = Some("not measured: one core".to_owned());
+        curve.spoilt = Some(Spoilt::Setting("one core".to_owned()));
         assert_eq!((curve.judge().is_reached, curve.judge().spread), (None, None));
+        assert_eq!(curve.judge().sides.len(), 2);
+    }
+
+    #[test]
+    fn a_curve_that_broke_has_not_reached_it() {
+        let mut curve = curve(Growth::Flat, [(1, 9.0), (2, 9.0), (4, 9.0)]);
+        curve.points.iter_mut().for_each(|point| point.figures.clear());
+        let broken = Broken { who: "a stop".to_owned(), why: "stuck".to_owned() };
+        curve.spoilt = Some(Spoilt::Ours(broken));
+        let judged = curve.judge();
+        assert_eq!((judged.is_reached, judged.sides.len()), (Some(false), 0));
+        assert_eq!(curve.table(), "#### a stop\n\n**not reached**: a stop: stuck\n");
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod contest;
 mod count;
 mod curve;
 mod in_memory;
+mod limits;
 mod machine;
 mod measure;
 mod pool;
@@ -33,29 +34,32 @@ mod race;
 mod record;
 mod results;
 mod servers;
+mod sides;
 mod table;
 mod wire;
 
 use std::process::ExitCode;
 
-pub use arguments::{Asked, asked, has_flag, number_after};
+pub use arguments::{Asked, Wanted, asked};
 pub use child::{Child, Held, Stopped, serve_as_child};
 pub use client::Client;
-pub use comparison::{Bound, Comparison, interleaved, print};
+pub use comparison::{Bound, Comparison, print};
 pub use contest::{Contest, Goal, Moment, Shape, Side, Took, compete};
 pub use count::{CountError, instructions, instructions_between};
 pub use curve::{Curve, Growth, Point};
 pub use in_memory::requests as requests_in_memory;
+pub use limits::descriptors;
 pub use machine::{locked, machine};
 pub use measure::{Rounds, Setting, Spread, Subject, Work, work};
-pub use pool::pin;
+pub use pool::{core_count, pin};
 pub use production::production;
 pub use promise::{Promise, Shown};
 pub use quote::{Compared, Server};
 pub use race::{Entrant, Race, race};
-pub use record::{Line, Record, RowsError, lines_of, record, record_with};
+pub use record::{Line, NoRow, Record, lines_of, record, record_with};
 pub use results::{Results, between};
 pub use servers::{OneCore, Serving, Stack, app};
+pub use sides::{Broken, Spoilt, interleaved};
 pub use table::{Reach, Row};
 pub use wire::{Ask, Protocol, Wire};
 
@@ -67,7 +71,11 @@ use pool::Pool;
 pub fn run(title: &str, subjects: &[Subject], rows: fn(&Rounds) -> Vec<Row>) -> ExitCode {
     let rounds = match asked(subjects) {
         Asked::Done(code) => return code,
-        Asked::Measure { rounds, .. } => rounds.unwrap_or(ROUNDS),
+        Asked::Measure(wanted) if wanted.only.is_some() || wanted.connections.is_some() => {
+            eprintln!("error: all of it is measured, and without connections");
+            return ExitCode::from(2);
+        }
+        Asked::Measure(wanted) => wanted.rounds(ROUNDS, ROUNDS_SHORT),
     };
     let measured = Rounds::measure(&Pool::pinned(), subjects, rounds);
     let counted = instructions(subjects);
@@ -83,3 +91,4 @@ pub fn run(title: &str, subjects: &[Subject], rows: fn(&Rounds) -> Vec<Row>) -> 
 
 /// Enough for a median that a neighbour's bursts do not move; about 5 seconds.
 const ROUNDS: usize = 151;
+const ROUNDS_SHORT: usize = 5;

@@ -144,8 +144,10 @@ impl Spread {
     pub fn of(figures: &[f64]) -> Self {
         let mut sorted = figures.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let (min, max) = (sorted[0], sorted[sorted.len() - 1]);
-        Self { min, median: sorted[sorted.len() / 2], max }
+        let (len, min, max) = (sorted.len(), sorted[0], sorted[sorted.len() - 1]);
+        // Of an even number there are two middles.
+        let median = sorted[(len - 1) / 2].midpoint(sorted[len / 2]);
+        Self { min, median, max }
     }
 
     /// Of the ratios, round by round. Over nothing, a ratio is infinite: against us.
@@ -232,6 +234,12 @@ mod tests {
     fn the_middle_is_the_middle_in_whatever_order() {
         let spread = Spread::of(&[3.0, 1.0, 9.0, 2.0, 8.0]);
         assert_eq!(spread, Spread { min: 1.0, median: 3.0, max: 9.0 });
+    }
+
+    #[test]
+    fn of_two_middles_it_is_the_mean() {
+        assert_eq!(Spread::of(&[9.0, 1.0, 3.0, 2.0]).median.to_bits(), 2.5_f64.to_bits());
+        assert!(Spread::of(&[1.0, f64::INFINITY, f64::INFINITY, 2.0]).median.is_infinite());
     }
 
     #[test]

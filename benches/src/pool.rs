@@ -60,6 +60,15 @@ pub fn pin(nth: usize) {
     pin_to(cores[nth.min(cores.len() - 1)]);
 }
 
+/// Of how many cores this process may have threads run at the same time.
+///
+/// # Panics
+/// Where the system does not tell.
+#[must_use]
+pub fn core_count() -> usize {
+    CORES.get_or_init(cores).len()
+}
+
 fn pin_to(core: usize) {
     let mut own = CpuSet::new();
     own.set(core);

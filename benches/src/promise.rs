@@ -76,7 +76,8 @@ impl Promise {
             Self::Idle => "idle keep-alive connections closed",
             Self::Lost => "requests lost in a stop under load",
             Self::Held => "client states that hold the drain past its bound",
-            Self::Jobs | Self::JobsOfPeers => "worker: jobs a second",
+            Self::Jobs => "worker: jobs a second, against bare loops",
+            Self::JobsOfPeers => "worker: jobs a second, against apalis",
             Self::Processor => "worker: processor time a job, memory queue",
             Self::JobsLost => "jobs lost or run twice, workers stopped and killed",
         }

@@ -11,6 +11,7 @@ use crate::machine::machine;
 use crate::measure::Spread;
 use crate::promise::Promise;
 use crate::record::{Record, record, record_with};
+use crate::sides::{Broken, Spoilt, interleaved};
 use crate::table::Reach;
 
 /// Who takes part.
@@ -22,8 +23,10 @@ pub struct Entrant {
 /// Entrants that do the same thing.
 pub struct Race {
     name: String,
-    ours: Vec<Entrant>,
-    theirs: Vec<Entrant>,
+    /// Ours first.
+    entrants: Vec<Entrant>,
+    /// How many of them are.
+    ours: usize,
     reach: Reach,
     promise: Option<Promise>,
 }
@@ -45,7 +48,14 @@ impl Race {
     /// Each of `ours` has to reach that against the fastest of `theirs`, round by round.
     #[must_use]
     pub fn new(name: String, ours: Vec<Entrant>, theirs: Vec<Entrant>, reach: Reach) -> Self {
-        Self { name, ours, theirs, reach, promise: None }
+        let (first, entrants) = (ours.len(), ours.into_iter().chain(theirs).collect());
+        Self { name, entrants, ours: first, reach, promise: None }
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Says which row of design section 6 it is one of.
@@ -54,26 +64,44 @@ impl Race {
         Self { promise: Some(promise), ..self }
     }
 
-    fn entrants(&self) -> impl Iterator<Item = &Entrant> {
-        self.ours.iter().chain(&self.theirs)
-    }
-
     /// A row for each of ours; `took`: of each entrant, in their order, round by round.
-    fn judge(&self, took: &[Vec<f64>]) -> Vec<Record> {
-        let (ours, theirs) = took.split_at(self.ours.len());
-        let rounds = ours.first().map_or(0, Vec::len);
-        let fastest = |round: usize| theirs.iter().map(|took| took[round]).fold(f64::MAX, f64::min);
-        let fastest: Vec<_> = (0..rounds).map(fastest).collect();
-        let of = |(entrant, took): (&Entrant, &Vec<f64>)| {
-            let ratio = Spread::of_ratios(took, &fastest);
+    fn judge(&self, took: &[Result<Vec<f64>, Broken>]) -> Vec<Record> {
+        let (ours, theirs) = took.split_at(self.ours);
+        let fastest = fastest(theirs);
+        let of = |(entrant, took): (&Entrant, &Result<Vec<f64>, Broken>)| {
             let row = format!("{}: {} / the faster of the others", self.name, entrant.name);
-            let judged = Record::new(row, &Ok(ratio))
-                .judged(self.reach.words, self.reach.verdict(ratio.median));
-            let sides = [took, &fastest].map(|took| format!("{:.2} ms", Spread::of(took).median));
-            Record { promise: self.promise, sides: sides.into(), ..judged }
+            let judged = match (took, &fastest) {
+                (Err(broken), _) => {
+                    Record::spoilt(row, self.reach.words, &Spoilt::Ours(broken.clone()))
+                }
+                (_, Err(broken)) => {
+                    Record::spoilt(row, self.reach.words, &Spoilt::Theirs(broken.clone()))
+                }
+                (Ok(took), Ok(fastest)) => {
+                    let ratio = Spread::of_ratios(took, fastest);
+                    let verdict = self.reach.verdict(ratio.median);
+                    let judged = Record::new(row, &Ok(ratio)).judged(self.reach.words, verdict);
+                    let middle = |took: &Vec<f64>| format!("{:.2} ms", Spread::of(took).median);
+                    Record { sides: [took, fastest].map(middle).into(), ..judged }
+                }
+            };
+            Record { promise: self.promise, ..judged }
         };
-        self.ours.iter().zip(ours).map(of).collect()
+        self.entrants.iter().zip(ours).map(of).collect()
     }
+}
+
+/// What the fastest took, round by round; who of them broke, if somebody did.
+fn fastest(theirs: &[Result<Vec<f64>, Broken>]) -> Result<Vec<f64>, Broken> {
+    let mut fastest: Option<Vec<f64>> = None;
+    for took in theirs {
+        let took = took.as_ref().map_err(Clone::clone)?;
+        fastest = Some(match fastest {
+            Some(fastest) => fastest.iter().zip(took).map(|(a, b)| a.min(*b)).collect(),
+            None => took.clone(),
+        });
+    }
+    Ok(fastest.unwrap_or_default())
 }
 
 impl std::fmt::Debug for Race {
@@ -82,41 +110,40 @@ impl std::fmt::Debug for Race {
     }
 }
 
-/// Runs all entrants of all races in each of so many rounds, and prints what came out.
+/// Runs all entrants of one race after the other in so many rounds each, and prints what came out.
+/// The rows of a race are recorded as it ends.
 ///
-/// `with`: versions. `only`: races that have this in their name.
-pub fn race(title: &str, with: &str, races: &[Race], rounds: usize, only: Option<&str>) {
-    let wanted = |race: &&Race| only.is_none_or(|only| race.name.contains(only));
-    let races: Vec<_> = races.iter().filter(wanted).collect();
-    let mut took: Vec<Vec<Vec<f64>>> =
-        races.iter().map(|race| vec![Vec::new(); race.entrants().count()]).collect();
-    for round in 0..rounds {
-        for (race, took) in races.iter().zip(&mut took) {
-            let entrants: Vec<_> = race.entrants().collect();
-            // Whoever comes first differs from round to round.
-            for nth in 0..entrants.len() {
-                let at = (nth + round) % entrants.len();
-                took[at].push((entrants[at].run)().as_secs_f64() * 1e3);
-            }
-        }
-    }
+/// `with`: versions. Whether nobody broke.
+#[must_use]
+pub fn race(title: &str, with: &str, races: Vec<Race>, rounds: usize) -> bool {
     println!("### {title}\n\n{}; {with}.\nMedians of {rounds} interleaved rounds.\n", machine());
+    record_with(with);
     println!("| race | entrant | ms, min - median - max |\n|---|---|---|");
-    for (race, took) in races.iter().zip(&took) {
-        for (entrant, took) in race.entrants().zip(took) {
-            let Spread { min, median, max } = Spread::of(took);
-            let (race, name) = (&race.name, entrant.name);
-            println!("| {race} | {name} | {min:.2} - **{median:.2}** - {max:.2} |");
+    let (mut judged, mut is_whole) = (Vec::new(), true);
+    for mut race in races {
+        let took = interleaved(
+            rounds,
+            &mut race.entrants,
+            |entrant| entrant.name,
+            |entrant| (entrant.run)().as_secs_f64() * 1e3,
+        );
+        for (entrant, took) in race.entrants.iter().zip(&took) {
+            let figures = match took.as_deref().map(Spread::of) {
+                Ok(Spread { min, median, max }) => format!("{min:.2} - **{median:.2}** - {max:.2}"),
+                Err(broken) => format!("broke: {}", broken.why),
+            };
+            println!("| {} | {} | {figures} |", race.name, entrant.name);
         }
+        is_whole &= took.iter().all(Result::is_ok);
+        let rows = race.judge(&took);
+        record(&rows);
+        judged.extend(rows);
     }
     println!("\n| row | ours | opponent | ratio min - median - max | reach | |");
     println!("|---|---|---|---|---|---|");
-    let judged: Vec<_> =
-        races.iter().zip(&took).flat_map(|(race, took)| race.judge(took)).collect();
     judged.iter().for_each(|judged| println!("{}", judged.line()));
     println!();
-    record(&judged);
-    record_with(with);
+    is_whole
 }
 
 #[cfg(test)]
@@ -130,13 +157,19 @@ mod tests {
         let reach = Reach { at_most: 1.0, words: "at most 1.00" };
         let race = Race::new("10 tasks".to_owned(), vec![entrant("ours")], theirs, reach);
         let race = race.shows(Promise::Broadcast);
-        let took = [vec![2.0, 3.0, 9.0], vec![4.0, 2.0, 6.0], vec![2.0, 8.0, 6.0]];
+        let took = [vec![2.0, 3.0, 9.0], vec![4.0, 2.0, 6.0], vec![2.0, 8.0, 6.0]].map(Ok);
         let judged = race.judge(&took);
         assert_eq!(
             judged[0].line(),
             "| 10 tasks: ours / the faster of the others | 3.00 ms | 2.00 ms | \
-             1.00 - **1.50** - 1.50 | at most 1.00 | **not reached**: 1.50 times what it may be |"
+             1.000 - **1.500** - 1.500 | at most 1.00 | **not reached**: 1.500 times what it may be |"
         );
         assert_eq!((judged.len(), judged[0].promise), (1, Some(Promise::Broadcast)));
+        let broke = || Err(Broken { who: "b".to_owned(), why: "stuck".to_owned() });
+        let [ours, theirs, _] = &took;
+        let of = |took: [_; 3]| (race.judge(&took)[0].is_reached, race.judge(&took)[0].promise);
+        let promise = Some(Promise::Broadcast);
+        assert_eq!(of([ours.clone(), theirs.clone(), broke()]), (None, promise));
+        assert_eq!(of([broke(), theirs.clone(), broke()]), (Some(false), promise));
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::measure::Spread;
 use crate::promise::Promise;
+use crate::sides::Spoilt;
 
 /// A line of that file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,13 +50,13 @@ pub struct Record {
     /// Ours and theirs, with their unit; empty where there is one side.
     pub sides: Vec<String>,
     /// The least, the middle and the greatest; one that is absent is infinite. Without them the
-    /// row was not measured.
+    /// row was not measured, or ours broke.
     pub spread: Option<[Option<f64>; 3]>,
     /// What those are of; empty for a ratio.
     pub unit: String,
-    /// What it has to be.
+    /// What it has to be; empty for what is there to be read.
     pub reach: String,
-    /// Whether it is; absent where it was not measured.
+    /// Whether it is; absent where it was not measured, false where ours broke.
     pub is_reached: Option<bool>,
     /// The same in words.
     pub verdict: String,
@@ -84,6 +85,15 @@ impl Record {
         }
     }
 
+    /// A row of this bench that has no figures: ours has not reached what has to be if ours broke.
+    #[must_use]
+    pub fn spoilt(row: impl Into<String>, reach: impl Into<String>, why: &Spoilt) -> Self {
+        let reach = reach.into();
+        let broke = matches!(why, Spoilt::Ours(_)) && !reach.is_empty();
+        let row = Self::new(row, &Err(why.to_string()));
+        Self { is_reached: broke.then_some(false), reach, ..row }
+    }
+
     /// What it has to be and, if it was measured, whether it is, and in which words.
     #[must_use]
     pub fn judged(self, reach: impl Into<String>, verdict: (bool, String)) -> Self {
@@ -99,6 +109,7 @@ impl Record {
     pub fn line(&self) -> String {
         let side = |at: usize| self.sides.get(at).map_or("-", String::as_str);
         let Self { row, reach, verdict, .. } = self;
+        let reach = if reach.is_empty() { "-" } else { reach };
         format!("| {row} | {} | {} | {} | {reach} | {verdict} |", side(0), side(1), self.figures())
     }
 
@@ -108,7 +119,7 @@ impl Record {
         let Some(spread) = self.spread else { return "-".to_owned() };
         let [min, median, max] = spread.map(|figure| figure.unwrap_or(f64::INFINITY));
         let unit = if self.unit.is_empty() { String::new() } else { format!(" {}", self.unit) };
-        format!("{min:.2} - **{median:.2}** - {max:.2}{unit}")
+        format!("{min:.3} - **{median:.3}** - {max:.3}{unit}")
     }
 }
 
@@ -128,43 +139,40 @@ pub fn record_with(with: &str) {
     append([Line::With { bench: this_bench(), with: with.to_owned() }]);
 }
 
-/// The lines of such a file.
+/// The lines of such a file, and those that are none: a bench that was killed may have left half
+/// a line.
 ///
 /// # Errors
-/// [`RowsError`] when it cannot be read, or a line is none.
-pub fn lines_of(file: &Path) -> Result<Vec<Line>, RowsError> {
-    let text = fs::read_to_string(file).map_err(RowsError::Read)?;
-    let line = |(at, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|source| RowsError::Line { line: at + 1, source })
-    };
-    text.lines().enumerate().map(line).collect()
-}
-
-/// Why rows could not be read.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum RowsError {
-    /// That line is not one of ours.
-    Line {
-        /// Which, from 1.
-        line: usize,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// The file could not be read.
-    Read(io::Error),
-}
-
-impl fmt::Display for RowsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Line { line, source } => write!(f, "line {line} is no row: {source}"),
-            Self::Read(error) => write!(f, "the rows cannot be read: {error}"),
+/// When it cannot be read.
+pub fn lines_of(file: &Path) -> io::Result<(Vec<Line>, Vec<NoRow>)> {
+    let (mut lines, mut others) = (Vec::new(), Vec::new());
+    for (at, line) in fs::read_to_string(file)?.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        match serde_json::from_str(line) {
+            Ok(line) => lines.push(line),
+            Err(source) => others.push(NoRow { line: at + 1, source }),
         }
     }
+    Ok((lines, others))
 }
 
-impl std::error::Error for RowsError {}
+/// A line that is not one of ours.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "not published")]
+pub struct NoRow {
+    /// Which, from 1.
+    pub line: usize,
+    /// Why.
+    pub source: serde_json::Error,
+}
+
+impl fmt::Display for NoRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} of the rows is none: {}", self.line, self.source)
+    }
+}
 
 fn append(lines: impl IntoIterator<Item = Line>) {
     let Some(file) = env::var_os(VARIABLE) else { return };
@@ -172,7 +180,8 @@ fn append(lines: impl IntoIterator<Item = Line>) {
         OpenOptions::new().append(true).create(true).open(file).expect("the file can be written");
     for line in lines {
         let line = serde_json::to_string(&line).expect("strings and numbers are JSON");
-        writeln!(file, "{line}").expect("the file can be written");
+        // In one call, so that a bench that is killed leaves whole lines.
+        file.write_all(format!("{line}\n").as_bytes()).expect("the file can be written");
     }
 }
 
@@ -188,6 +197,7 @@ const VARIABLE: &str = "BENCH_ROWS";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sides::Broken;
 
     #[test]
     fn a_row_comes_back_as_it_was_written() {
@@ -196,11 +206,16 @@ mod tests {
             .judged("less: 1.00", (true, "reached".to_owned()));
         let measured = Record { promise: Some(Promise::JobsOfPeers), ..measured };
         assert_eq!(measured.bench, "benches", "this test's program");
-        assert_eq!(measured.figures(), "0.50 - **0.75** - inf");
+        assert_eq!(measured.figures(), "0.500 - **0.750** - inf");
         let not = Record::new("theirs / ours", &Err("not measured: one core".to_owned()))
             .judged("less: 1.00", (false, "not reached".to_owned()));
         assert_eq!((not.is_reached, not.figures().as_str()), (None, "-"));
         assert_eq!(not.verdict, "not measured: one core");
+        let broken = Broken { who: "ours".to_owned(), why: "it was reset".to_owned() };
+        let spoilt = |why: &Spoilt, reach: &str| Record::spoilt("idle", reach, why).is_reached;
+        assert_eq!(spoilt(&Spoilt::Ours(broken.clone()), "at most 1.00"), Some(false));
+        assert_eq!(spoilt(&Spoilt::Ours(broken.clone()), ""), None);
+        assert_eq!(spoilt(&Spoilt::Theirs(broken), "at most 1.00"), None);
         for row in [measured, not] {
             let text = serde_json::to_string(&Line::Row(row.clone())).expect("JSON");
             let back: Line = serde_json::from_str(&text).expect("a line");
@@ -212,12 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_none_is_named() {
+    fn a_line_that_is_none_is_named_and_the_others_are_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("rows");
-        fs::write(&file, "{\"kind\":\"ended\",\"bench\":\"serve\",\"code\":1}\nnonsense\n")
-            .expect("written");
-        let error = lines_of(&file).expect_err("nonsense");
-        assert!(error.to_string().starts_with("line 2 is no row: "), "{error}");
+        let ended = "{\"kind\":\"ended\",\"bench\":\"serve\",\"code\":1}";
+        fs::write(&file, format!("{ended}\n{{\"kind\":\"ro\n\n{ended}\n")).expect("written");
+        let (lines, others) = lines_of(&file).expect("it is there");
+        let [other] = &others[..] else { panic!("{others:?}") };
+        assert!(other.to_string().starts_with("line 2 of the rows is none: "), "{other}");
+        assert_eq!(lines, vec![Line::Ended { bench: "serve".to_owned(), code: 1 }; 2]);
+        lines_of(&folder.path().join("nothing")).expect_err("it is not there");
     }
 }

@@ -20,6 +20,8 @@ pub struct Results {
     pub tables: BTreeMap<String, String>,
     /// What the drill has counted, if that can be read.
     pub compared: Option<Compared>,
+    /// What of it could not be read.
+    pub warnings: Vec<String>,
 }
 
 impl Results {
@@ -43,6 +45,9 @@ impl Results {
              measured.\n",
             reached + not
         ));
+        for (bench, code) in self.failed() {
+            text.push_str(&format!("\n**`{bench}` ended with exit code {code}.**\n"));
+        }
         text
     }
 
@@ -56,10 +61,8 @@ impl Results {
         if let Some(compared) = &self.compared {
             text.push_str(&format!("\nIn the comparison: {}.\n", compared.about));
         }
-        for (bench, code) in self.lines.iter().filter_map(Line::ended) {
-            if code != 0 {
-                text.push_str(&format!("\n**`{bench}` ended with exit code {code}.**\n"));
-            }
+        for warning in &self.warnings {
+            text.push_str(&format!("\n**Warning:** {warning}.\n"));
         }
         text.push_str("\n## Tables\n");
         for tables in self.tables.values() {
@@ -80,36 +83,68 @@ impl Results {
         })
     }
 
+    /// The benches that did not come to their end, and their codes.
+    fn failed(&self) -> impl Iterator<Item = (&str, i32)> {
+        self.lines.iter().filter_map(Line::ended).filter(|(_, code)| *code != 0)
+    }
+
+    /// What stands behind what a bench has to say, if it failed.
+    fn mark(&self, bench: &str) -> String {
+        let code = self.failed().find(|(failed, _)| *failed == bench).map(|(_, code)| code);
+        code.map_or_else(String::new, |code| format!(" (`{bench}` ended with exit code {code})"))
+    }
+
+    fn of(&self, promise: Promise) -> impl Iterator<Item = &Record> {
+        self.rows().filter(move |row| row.promise == Some(promise))
+    }
+
     fn measured(&self, promise: Promise, bench: &str) -> Vec<String> {
-        let rows = self.rows().filter(|row| row.promise == Some(promise));
-        let lines: Vec<_> = rows.map(Record::line).collect();
+        let mark = self.mark(bench);
+        let marked = |row: &Record| {
+            let verdict = format!("{}{mark}", row.verdict).trim_start().to_owned();
+            Record { verdict, ..row.clone() }.line()
+        };
+        let lines: Vec<_> = self.of(promise).map(marked).collect();
         if lines.is_empty() {
             return vec![format!(
-                "| - | - | - | - | - | not measured: no row of bench `{bench}` |"
+                "| - | - | - | - | - | not measured: no row of bench `{bench}`{mark} |"
             )];
         }
         lines
     }
 
     fn counted(&self, promise: Promise, command: &str) -> String {
-        let sums = self.compared.as_ref().and_then(|compared| match promise {
-            Promise::Lost => Some(compared.lost()),
-            Promise::Held => Some(compared.held()),
-            _ => None,
-        });
-        match sums {
+        match self.sums(promise) {
             Some((is_reached, sums)) => {
                 let verdict = if is_reached { "reached" } else { "**not reached**" };
                 format!("| {sums} | - | - | - | 0 | {verdict}: `{command}` |")
             }
-            None => format!("| - | - | - | - | 0 | shown by `{command}` |"),
+            None => format!("| - | - | - | - | 0 | not measured here: `{command}` |"),
         }
     }
 
-    /// How many rows with a promise are reached, are not, and were not measured.
+    /// What was counted for that promise, and whether it is nothing, if it can be told.
+    fn sums(&self, promise: Promise) -> Option<(bool, String)> {
+        let compared = self.compared.as_ref()?;
+        match promise {
+            Promise::Lost => compared.lost(),
+            Promise::Held => compared.held(),
+            _ => None,
+        }
+    }
+
+    /// How many are reached, are not, and were not measured: rows that have to reach something,
+    /// and promises of which there is no row.
     fn count(&self) -> (usize, usize, usize) {
-        let rows = self.rows().filter(|row| row.promise.is_some());
-        rows.fold((0, 0, 0), |(yes, no, unknown), row| match row.is_reached {
+        let verdicts = Promise::ALL.into_iter().flat_map(|promise| match promise.shown() {
+            Shown::Bench(_) => {
+                let judged = self.of(promise).filter(|row| !row.reach.is_empty());
+                let verdicts: Vec<_> = judged.map(|row| row.is_reached).collect();
+                if verdicts.is_empty() { vec![None] } else { verdicts }
+            }
+            Shown::Command(_) => vec![self.sums(promise).map(|(is_reached, _)| is_reached)],
+        });
+        verdicts.fold((0, 0, 0), |(yes, no, unknown), is_reached| match is_reached {
             Some(true) => (yes + 1, no, unknown),
             Some(false) => (yes, no + 1, unknown),
             None => (yes, no, unknown + 1),
@@ -165,11 +200,14 @@ mod tests {
             row("gate a", Promise::Gate, &spread, true),
             row("gate b", Promise::Gate, &spread, false),
             row("layer", Promise::Layer, &Err("not measured: one core".to_owned()), true),
+            row("idle", Promise::Idle, &spread, true),
             Line::Ended { bench: "serve".to_owned(), code: 101 },
+            Line::Ended { bench: "gate".to_owned(), code: 0 },
             Line::With { bench: "worker".to_owned(), with: "Redis 7".to_owned() },
         ];
         let tables = [("gate".to_owned(), "### gate\n\n| a |\n".to_owned())].into();
-        Results { about: "today, 2 cores".to_owned(), lines, tables, compared: None }
+        let warnings = vec!["line 7 is none".to_owned()];
+        Results { about: "today, 2 cores".to_owned(), lines, tables, compared: None, warnings }
     }
 
     #[test]
@@ -178,18 +216,56 @@ mod tests {
         for promise in Promise::ALL {
             assert!(table.contains(&format!("\n| {} |", promise.what())), "{promise:?}: {table}");
         }
-        let gate = "| gate: enter and leave | gate a | - | - | 0.50 - **0.75** - 2.00 | \
+        let gate = "| gate: enter and leave | gate a | - | - | 0.500 - **0.750** - 2.000 | \
                     less: 1.00 | so |\n|  | gate b |";
         assert!(table.contains(gate), "{table}");
         assert!(table.contains("| not measured: no row of bench `broadcast` |"), "{table}");
         assert!(table.contains("| less: 1.00 | not measured: one core |"), "{table}");
-        assert!(table.contains("Of 2 measured rows 1 are reached, 1 are not; 1 were not"));
+        // The layer was not; nor were ten promises of which there is no row.
+        assert_eq!(Promise::ALL.len(), 13);
+        let sum = "Of 3 measured rows 2 are reached, 1 are not; 11 were not measured.\n";
+        assert!(table.contains(sum), "{table}");
     }
 
     #[test]
-    fn the_page_names_a_bench_that_failed_and_shows_all_tables() {
+    fn what_was_counted_counts() {
+        let text = include_str!("../../docs/compare.md");
+        let compared = Compared::of(text);
+        let kept =
+            compared.as_ref().and_then(|compared| Some([compared.lost()?, compared.held()?]));
+        let kept = kept.expect("a table").into_iter().filter(|(is_reached, _)| *is_reached).count();
+        let (yes, no, unknown) = results().count();
+        let with = Results { compared, ..results() };
+        assert_eq!(with.count(), (yes + kept, no + 2 - kept, unknown - 2));
+    }
+
+    #[test]
+    fn what_is_there_to_be_read_is_shown_and_not_counted() {
+        let mut with = results();
+        let spread = Ok(Spread { min: 0.5, median: 0.75, max: 2.0 });
+        let row = Record { promise: Some(Promise::Gate), ..Record::new("gate c", &spread) };
+        with.lines.push(Line::Row(row));
+        assert_eq!(with.count(), results().count());
+        assert!(with.table().contains("| gate c | - | - | 0.500 - **0.750** - 2.000 | - |  |\n"));
+    }
+
+    #[test]
+    fn a_bench_that_failed_is_named_wherever_its_rows_are() {
+        let table = results().table();
+        assert!(table.contains("**`serve` ended with exit code 101.**"), "{table}");
+        assert!(!table.contains("`gate` ended"), "{table}");
+        assert!(
+            table.contains("| less: 1.00 | so (`serve` ended with exit code 101) |"),
+            "{table}"
+        );
+        let none = "| not measured: no row of bench `serve` (`serve` ended with exit code 101) |";
+        assert_eq!(table.matches(none).count(), 3, "throughput, memory, latency: {table}");
+    }
+
+    #[test]
+    fn the_page_shows_all_tables_and_what_could_not_be_read() {
         let page = results().page(Some("scaling.svg"));
-        assert!(page.contains("**`serve` ended with exit code 101.**"), "{page}");
+        assert!(page.contains("**Warning:** line 7 is none.\n"), "{page}");
         assert!(page.contains("In `worker`: Redis 7.\n") && page.contains("### gate\n\n| a |\n"));
         assert!(page.contains("(scaling.svg)"), "{page}");
     }

@@ -117,7 +117,7 @@ impl Reach {
             (true, "reached".to_owned())
         } else {
             let times = middle / self.at_most;
-            (false, format!("**not reached**: {times:.2} times what it may be"))
+            (false, format!("**not reached**: {times:.3} times what it may be"))
         }
     }
 }
@@ -193,6 +193,6 @@ mod tests {
             row.record().verdict
         };
         assert_eq!(verdict(Setting::One), "reached");
-        assert_eq!(verdict(Setting::Two), "**not reached**: 2.00 times what it may be");
+        assert_eq!(verdict(Setting::Two), "**not reached**: 2.000 times what it may be");
     }
 }

@@ -10,11 +10,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Duration;
 use std::{env, fs, io, thread};
 
-use benches::Moment;
+use benches::{Moment, descriptors};
 use http::{Request, Response};
 use http_body_util::Full;
 use lifecycle::Phase;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
@@ -24,10 +23,19 @@ use crate::parts::{LIMIT, builder};
 /// What the child is told.
 pub(crate) const CHILD: &str = "--serve-as-child";
 
-/// How many are held: as many as the system lets one process have, at most.
-pub(crate) fn numbers() -> Vec<u64> {
-    let most = descriptors().saturating_sub(SPARE).min(20_000);
-    [100, 1_000, 5_000, most].into_iter().filter(|number| *number <= most).collect()
+/// How many are held, at most.
+pub(crate) const MOST: u64 = 20_000;
+
+/// How many are held at each point; and that it is less than `most` at the last, if the system
+/// does not let a process have as many.
+pub(crate) fn numbers(most: u64) -> (Vec<u64>, Option<String>) {
+    let allowed = descriptors(most + SPARE).saturating_sub(SPARE);
+    let less = (allowed < most).then(|| {
+        format!("{allowed} connections at most instead of {most}: more descriptors are not allowed")
+    });
+    let most = allowed.min(most);
+    let below = [100, 1_000, 5_000].into_iter().filter(|number| *number < most);
+    (below.chain([most]).collect(), less)
 }
 
 /// Milliseconds until they were closed and the server had ended, and the KiB that they took.
@@ -54,7 +62,6 @@ pub(crate) fn measure(number: u64) -> [f64; 2] {
 
 /// The child: serves until it is told to stop.
 pub(crate) fn serve() -> ExitCode {
-    descriptors();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let mut life = builder().build().expect("the control thread starts");
@@ -141,14 +148,6 @@ fn hear(from: &mut BufReader<ChildStdout>) -> String {
 
 fn say(what: &dyn std::fmt::Display) {
     println!("{what}");
-}
-
-/// How many descriptors this process may have, the limit raised as far as it goes.
-fn descriptors() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    setrlimit(Resource::Nofile, raised).expect("up to its maximum everybody may");
-    limit.maximum.unwrap_or(u64::MAX)
 }
 
 fn resident_kib() -> u64 {

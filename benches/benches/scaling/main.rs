@@ -16,40 +16,79 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use benches::{Asked, Curve, Growth, Point, asked, locked, machine, record, record_with};
+use benches::{
+    Asked, Broken, Curve, Growth, Point, Record, Spoilt, asked, locked, machine, record,
+    record_with,
+};
 use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
     if env::args().nth(1).as_deref() == Some(connections::CHILD) {
         return connections::serve();
     }
-    let (rounds, only) = match asked(&[]) {
+    let wanted = match asked(&[]) {
         Asked::Done(code) => return code,
-        Asked::Measure { rounds, only } => (rounds.unwrap_or(ROUNDS), only),
+        Asked::Measure(wanted) => wanted,
     };
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let mut series = series(&Rc::new(runtime.expect("a runtime")));
-    let is_wanted = |name: &str| only.as_deref().is_none_or(|only| name.contains(only));
-    series.retain(|series| series.curves.iter().any(|curve| is_wanted(curve.name)));
-    for round in 0..rounds {
-        series.iter_mut().for_each(|series| series.measure(round));
+    let runtime = Rc::new(runtime.expect("a runtime"));
+    let most = wanted.connections.map_or(connections::MOST, |most| most as u64);
+    let (numbers, less) = connections::numbers(most);
+    if numbers.len() < 2 {
+        eprintln!("error: {most} connections are too few for a curve");
+        return ExitCode::from(2);
     }
-    let mut curves: Vec<_> = series.into_iter().flat_map(|series| series.curves).collect();
-    if is_wanted(threads::NAME) {
-        curves.insert(0, threads::curve(rounds * threads::ROUNDS_EACH));
-    }
+    let rounds = wanted.rounds(ROUNDS, ROUNDS_SHORT);
     let with = locked(&["lifecycle", "lifecycle-tower", "lifecycle-worker", "tokio"]);
-    print(&with, rounds, &curves);
-    match env::var_os("BENCH_PICTURE") {
-        Some(file) => match picture::draw(Path::new(&file), &curves) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: no picture: {error}");
-                ExitCode::FAILURE
+    let with = less.map_or(with.clone(), |less| format!("{with}; {less}"));
+    println!("### scaling: what one more costs\n\n{}; {with}.", machine());
+    println!("Medians of {rounds} interleaved rounds.\n");
+    record_with(&with);
+    let (mut curves, mut judged, mut is_whole) = (Vec::new(), Vec::new(), true);
+    if wanted.is_wanted(threads::NAME) {
+        let rounds = rounds * threads::ROUNDS_EACH;
+        match Broken::attempt(threads::NAME, || threads::curve(rounds)) {
+            Ok(curve) => {
+                judged.extend(ended(std::slice::from_ref(&curve)));
+                curves.push(curve);
             }
-        },
-        None => ExitCode::SUCCESS,
+            Err(broken) => {
+                eprintln!("error: {broken}");
+                is_whole = false;
+            }
+        }
     }
+    for mut series in series(&runtime, &numbers) {
+        if series.curves.iter().any(|curve| wanted.is_wanted(curve.name)) {
+            series.measure_all(rounds);
+            judged.extend(ended(&series.curves));
+            curves.append(&mut series.curves);
+        }
+    }
+    println!("| curve | at the greatest | at the middle | ratio min - median - max | reach | |");
+    println!("|---|---|---|---|---|---|");
+    judged.iter().for_each(|judged| println!("{}", judged.line()));
+    println!();
+    is_whole &= curves.iter().all(Curve::is_whole);
+    curves.retain(Curve::is_whole);
+    if is_whole && is_drawn(&curves) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints and records what came of some curves.
+fn ended(curves: &[Curve]) -> Vec<Record> {
+    curves.iter().for_each(|curve| println!("{}", curve.table()));
+    let judged: Vec<_> = curves.iter().map(Curve::judge).collect();
+    record(&judged);
+    judged
+}
+
+/// Draws them, if there is somewhere to; false if that fails.
+fn is_drawn(curves: &[Curve]) -> bool {
+    let Some(file) = env::var_os("BENCH_PICTURE").filter(|_| !curves.is_empty()) else {
+        return true;
+    };
+    let drawn = picture::draw(Path::new(&file), curves);
+    drawn.inspect_err(|error| eprintln!("error: no picture: {error}")).is_ok()
 }
 
 /// Curves that are measured together.
@@ -78,6 +117,21 @@ impl Series {
         Self { curves: curves.iter().map(curve).collect(), run: Box::new(run) }
     }
 
+    /// All rounds; none of them if it breaks in one.
+    fn measure_all(&mut self, rounds: usize) {
+        let name = self.curves[0].name;
+        let measured = Broken::attempt(name, || {
+            (0..rounds).for_each(|round| self.measure(round));
+        });
+        if let Err(broken) = measured {
+            eprintln!("error: {broken}");
+            for curve in &mut self.curves {
+                curve.points.iter_mut().for_each(|point| point.figures.clear());
+                curve.spoilt = Some(Spoilt::Ours(broken.clone()));
+            }
+        }
+    }
+
     /// One round; who comes first differs from round to round.
     fn measure(&mut self, round: usize) {
         let points = self.curves.first().map_or(0, |curve| curve.points.len());
@@ -91,14 +145,14 @@ impl Series {
     }
 }
 
-fn series(runtime: &Rc<Runtime>) -> Vec<Series> {
+fn series(runtime: &Rc<Runtime>, connections: &[u64]) -> Vec<Series> {
     let on = |run: fn(&Runtime, u64) -> Vec<f64>| {
         let runtime = runtime.clone();
         move |number| run(&runtime, number)
     };
     vec![
         Series::new(
-            &connections::numbers(),
+            connections,
             &[
                 (
                     "idle connections closed, until `run` has returned",
@@ -139,17 +193,5 @@ fn series(runtime: &Rc<Runtime>) -> Vec<Series> {
     ]
 }
 
-fn print(with: &str, rounds: usize, curves: &[Curve]) {
-    println!("### scaling: what one more costs\n\n{}; {with}.", machine());
-    println!("Medians of {rounds} interleaved rounds.\n");
-    curves.iter().for_each(|curve| println!("{}", curve.table()));
-    println!("| curve | at the greatest | at the middle | ratio min - median - max | reach | |");
-    println!("|---|---|---|---|---|---|");
-    let judged: Vec<_> = curves.iter().map(Curve::judge).collect();
-    judged.iter().for_each(|judged| println!("{}", judged.line()));
-    println!();
-    record(&judged);
-    record_with(with);
-}
-
 const ROUNDS: usize = 5;
+const ROUNDS_SHORT: usize = 1;

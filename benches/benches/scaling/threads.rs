@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use benches::{Curve, Growth, Point, Rounds, Setting, Subject, production, work};
+use benches::{Curve, Growth, Point, Rounds, Setting, Spoilt, Subject, production, work};
 use lifecycle::Kind;
 
 /// The curve, with two pinned threads beside a control that shares nothing.
@@ -16,7 +16,7 @@ pub(crate) fn curve(rounds: usize) -> Curve {
     });
     let measured = Rounds::of_pinned(&[subject], rounds);
     let spoilt = (!measured.is_control_flat(NAME))
-        .then(|| "not measured: the control is not flat, or there is one core".to_owned());
+        .then(|| Spoilt::Setting("the control is not flat, or there is one core".to_owned()));
     let points = [(1, Setting::One), (2, Setting::Two)]
         .map(|(number, setting)| Point { number, figures: measured.of(NAME, setting).to_vec() });
     Curve {

@@ -30,8 +30,8 @@ pub(crate) fn compare(
         let pairs = SUBJECTS.chunks(2).zip(figures.chunks(2));
         let row = |(subjects, figures): (&[(_, _, Protocol)], &[f64])| {
             let name = format!("{} GET", subjects[0].2.name());
-            let (ours, theirs) = (vec![figures[0]], vec![figures[1]]);
-            Comparison { name, unit, ours, theirs, bound: Bound::None }
+            let [ours, theirs] = [0, 1].map(|side| Ok(vec![figures[side]]));
+            Comparison::of(name, unit, [&ours, &theirs], |figure| *figure, Bound::None)
         };
         pairs.map(row).collect::<Vec<_>>()
     };

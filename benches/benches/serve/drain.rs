@@ -16,12 +16,15 @@ use tokio::time::timeout;
 pub(crate) fn compare(stops: usize) -> Vec<Comparison> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let took = interleaved(stops, &mut [Stack::Ours, Stack::Axum], |stack| {
-        runtime.block_on(stop(*stack)).as_secs_f64() * 1e3
-    });
-    let name = "last response sent to `run` returned".to_owned();
-    let [ours, theirs] = [0, 1].map(|side| took[side].clone());
-    vec![Comparison { name, unit: "ms", ours, theirs, bound: Bound::AtMost(1.0) }]
+    let mut stacks = [Stack::Ours, Stack::Axum];
+    let took = interleaved(
+        stops,
+        &mut stacks,
+        |stack| stack.name(),
+        |stack| runtime.block_on(stop(*stack)).as_secs_f64() * 1e3,
+    );
+    let name = "last response sent to `run` returned";
+    vec![Comparison::of(name, "ms", [&took[0], &took[1]], |took| *took, Bound::AtMost(1.0))]
 }
 
 /// One stop with one request in flight.

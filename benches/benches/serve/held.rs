@@ -13,13 +13,15 @@ use crate::Size;
 pub(crate) fn compare(size: &Size) -> Vec<Comparison> {
     let mut rows = Vec::new();
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        let held = interleaved(size.rounds, &mut [Stack::Ours, Stack::Axum], |stack| {
-            a_connection(*stack, protocol, size.connections)
-        });
+        let held = interleaved(
+            size.rounds,
+            &mut [Stack::Ours, Stack::Axum],
+            |stack| stack.name(),
+            |stack| a_connection(*stack, protocol, size.connections),
+        );
         let row = |what, figure: fn(&[f64; 2]) -> f64| {
-            let [ours, theirs] = [0, 1].map(|side| held[side].iter().map(figure).collect());
-            let (unit, bound) = ("bytes", Bound::RatioAtMost(1.05));
-            Comparison { name: format!("{}, {what}", protocol.name()), unit, ours, theirs, bound }
+            let name = format!("{}, {what}", protocol.name());
+            Comparison::of(name, "bytes", [&held[0], &held[1]], figure, Bound::RatioAtMost(1.05))
         };
         rows.push(row("asked for", |[heap, _]| *heap));
         rows.push(row("resident", |[_, resident]| *resident));

@@ -11,13 +11,16 @@ use crate::Size;
 
 pub(crate) fn compare(size: &Size) -> Vec<Comparison> {
     let mut stacks = [Stack::Ours, Stack::Hyper, Stack::Axum];
-    let took = interleaved(size.rounds, &mut stacks, |stack| stop(*stack, size.connections));
+    let took = interleaved(
+        size.rounds,
+        &mut stacks,
+        |stack| stack.name(),
+        |stack| stop(*stack, size.connections),
+    );
     let row = |side: usize, what, figure: fn(&Stopped) -> Duration, bound| {
         let name = format!("{what} / {}", stacks[side].name());
-        let [ours, theirs] = [0, side].map(|side| {
-            took[side].iter().map(|stopped| figure(stopped).as_secs_f64() * 1e3).collect()
-        });
-        Comparison { name, unit: "ms", ours, theirs, bound }
+        let ms = |stopped: &Stopped| figure(stopped).as_secs_f64() * 1e3;
+        Comparison::of(name, "ms", [&took[0], &took[side]], ms, bound)
     };
     vec![
         row(1, TOLD, |stopped| stopped.wall, Bound::RatioAtMost(1.0)),

@@ -7,7 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use benches::{Ask, Bound, Client, Comparison, OneCore, Protocol, Stack, interleaved};
+use benches::{
+    Ask, Bound, Broken, Client, Comparison, OneCore, Protocol, Spread, Stack, core_count,
+    interleaved,
+};
 
 use crate::Size;
 
@@ -19,54 +22,82 @@ struct Burst {
     busy: f64,
 }
 
-/// The clients of one server.
-struct Side<'a> {
-    server: &'a OneCore,
+/// A server and its clients.
+struct Side {
+    server: OneCore,
     clients: Vec<Client>,
     at_once: usize,
 }
 
 pub(crate) fn compare(size: &Size) -> Vec<Comparison> {
-    let servers = [Stack::Ours, Stack::Axum].map(OneCore::start);
     let mut rows = Vec::new();
     for protocol in [Protocol::Http1, Protocol::Http2] {
         for ask in [Ask::Get, Ask::Post] {
             let name = format!("{} {}", protocol.name(), ask.name());
-            let mut sides = servers.each_ref().map(|server| Side::new(server, protocol, ask));
-            // The first of each finds everything cold.
-            for side in &mut sides {
-                side.burst(size.burst);
-            }
-            let bursts = interleaved(size.rounds, &mut sides, |side| side.burst(size.burst));
-            rows.extend(compared(&name, &bursts));
+            rows.extend(compared(&name, &bursts(size, protocol, ask)));
         }
-    }
-    for server in servers {
-        let _took = server.stop();
     }
     rows
 }
 
-fn compared(name: &str, bursts: &[Vec<Burst>]) -> [Comparison; 3] {
+/// What came of each side, ours first.
+fn bursts(size: &Size, protocol: Protocol, ask: Ask) -> Vec<Result<Vec<Burst>, Broken>> {
+    // Started by its first burst, so that a side that cannot be is given up like any other.
+    let mut sides = [Stack::Ours, Stack::Axum].map(|stack| (stack, None::<Side>));
+    let run = |(stack, side): &mut (Stack, Option<Side>)| {
+        let side = side.get_or_insert_with(|| {
+            let mut side = Side::new(*stack, protocol, ask);
+            // The first finds everything cold.
+            side.burst(size.burst);
+            side
+        });
+        side.burst(size.burst)
+    };
+    let bursts = interleaved(size.bursts, &mut sides, |(stack, _)| stack.name(), run);
+    let ended = |(bursts, (stack, side)): (Result<_, _>, (Stack, Option<Side>))| {
+        // One that broke may not be there to be stopped.
+        let bursts = bursts?;
+        let stop = || side.map(|side| side.server.stop());
+        Broken::attempt(stack.name(), stop).map(|_took| bursts)
+    };
+    bursts.into_iter().zip(sides).map(ended).collect()
+}
+
+fn compared(name: &str, sides: &[Result<Vec<Burst>, Broken>]) -> [Comparison; 3] {
+    let idle = idle(sides);
     let row = |what: &str, unit, figure: fn(&Burst) -> f64, bound| {
-        let [ours, theirs] = [0, 1].map(|side| bursts[side].iter().map(figure).collect());
-        Comparison { name: format!("{name}{what}"), unit, ours, theirs, bound }
+        Comparison::of(format!("{name}{what}"), unit, [&sides[0], &sides[1]], figure, bound)
     };
     [
-        row("", "requests/s", |burst| burst.a_second, Bound::RatioAtLeast(1.0)),
-        row(", the server's processor a request", "us", |burst| burst.used_us, Bound::None),
+        row("", "requests/s", |burst| burst.a_second, Bound::RatioAtLeast(1.0)).unless(idle),
+        row(", the server's processor a request", "us", |burst| burst.used_us, Bound::Beside),
         row(", the server's core busy", "%", |burst| burst.busy * 100.0, Bound::None),
     ]
 }
 
-impl<'a> Side<'a> {
-    fn new(server: &'a OneCore, protocol: Protocol, ask: Ask) -> Self {
+/// Why requests a second say nothing of the servers, if so.
+fn idle(sides: &[Result<Vec<Burst>, Broken>]) -> Option<String> {
+    if core_count() < 2 {
+        return Some("there is one core".to_owned());
+    }
+    let busy = |bursts: &Vec<Burst>| {
+        Spread::of(&bursts.iter().map(|burst| burst.busy).collect::<Vec<_>>()).median
+    };
+    let least = sides.iter().flatten().map(busy).fold(f64::INFINITY, f64::min);
+    (least < BUSY_LEAST)
+        .then(|| format!("a server's core was busy for {:.1} % of the time", least * 100.0))
+}
+
+impl Side {
+    fn new(stack: Stack, protocol: Protocol, ask: Ask) -> Self {
+        let server = OneCore::start(stack);
         let (connections, at_once) = match protocol {
             Protocol::Http1 => (HTTP1_CONNECTIONS, 1),
             Protocol::Http2 => (HTTP2_CONNECTIONS, HTTP2_STREAMS),
         };
         let client = |_| Client::connect(server.addr(), protocol, ask);
-        Self { server, clients: (0..connections).map(client).collect(), at_once }
+        let clients = (0..connections).map(client).collect();
+        Self { server, clients, at_once }
     }
 
     fn burst(&mut self, time: Duration) -> Burst {
@@ -102,6 +133,8 @@ impl<'a> Side<'a> {
     }
 }
 
+/// Of the time, in the middle round; below it the client is what is measured.
+const BUSY_LEAST: f64 = 0.95;
 const HTTP1_CONNECTIONS: usize = 32;
 const HTTP2_CONNECTIONS: usize = 4;
 /// At once on each.

@@ -61,14 +61,24 @@ impl Count {
         assert!(ended.is_ok(), "{done} of {} jobs were done within {LIMIT:?}", self.jobs);
     }
 
+    /// Of all jobs, from the beginning.
     pub(crate) fn took(&self) -> Took {
+        self.took_by(self.jobs)
+    }
+
+    /// Of all jobs but the first, with which it began.
+    pub(crate) fn took_since_the_first(&self) -> Took {
+        self.took_by(self.jobs - 1)
+    }
+
+    fn took_by(&self, jobs: u64) -> Took {
         let (began, ended) = self.began.get().zip(self.ended.get()).expect("it has ended");
         // Ordering: Relaxed both, nobody counts any more.
         let shape = Shape {
             claims: self.claims.load(Ordering::Relaxed),
             acks: self.acks.load(Ordering::Relaxed),
         };
-        began.to(ended, self.jobs, (shape.claims > 0).then_some(shape))
+        began.to(ended, jobs, (shape.claims > 0).then_some(shape))
     }
 }
 

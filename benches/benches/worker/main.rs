@@ -15,90 +15,101 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use benches::{
-    Asked, Contest, Goal, Promise, Side, Subject, Work, asked, compete, instructions, locked,
+    Asked, Broken, Contest, Goal, Promise, Side, Subject, Wanted, Work, asked, compete,
+    instructions, locked,
 };
 use lifecycle_worker::MemoryQueue;
 use tokio::runtime::{Builder, Runtime};
 
-use places::{Place, Postgres, Redis, Sqlite, filled, memory};
+use places::{Place, Sqlite, filled, memory};
 
 fn main() -> ExitCode {
     let subjects = subjects();
-    let (rounds, only) = match asked(&subjects) {
+    let wanted = match asked(&subjects) {
         Asked::Done(code) => return code,
-        Asked::Measure { rounds, only } => (rounds.unwrap_or(ROUNDS), only),
+        Asked::Measure(wanted) => wanted,
     };
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = Rc::new(runtime.expect("a runtime"));
-    let (redis, postgres) =
-        runtime.block_on(async { (Redis::start().await, Box::pin(Postgres::start()).await) });
-    let with = format!(
-        "{}, {}, {}",
-        locked(&[
-            "lifecycle-worker",
-            "tokio",
-            "redis",
-            "sqlx",
-            "apalis",
-            "apalis-redis",
-            "apalis-postgres"
-        ]),
-        redis.version(),
-        postgres.version()
-    );
-    let mut contests = memory_contests(&runtime);
-    contests.extend(contests_of(&runtime, &Rc::new(Sqlite::new()), None));
-    let (postgres, redis) = (Rc::new(postgres), Rc::new(redis));
-    contests.extend(contests_of(
-        &runtime,
-        &postgres,
-        Some(|on, at, jobs, at_a_time| on.block_on(peers::on_postgres(at, jobs, at_a_time))),
-    ));
-    contests.extend(contests_of(
-        &runtime,
-        &redis,
-        Some(|on, at, jobs, at_a_time| on.block_on(peers::on_redis(at, jobs, at_a_time))),
-    ));
-    compete("worker: jobs a second", &with, &contests, rounds, only.as_deref());
-    count(&subjects)
+    let on_postgres: Peer<_> =
+        |on, at, jobs, at_a_time| on.block_on(peers::on_postgres(at, jobs, at_a_time));
+    let on_redis: Peer<_> =
+        |on, at, jobs, at_a_time| on.block_on(peers::on_redis(at, jobs, at_a_time));
+    let of_all = [
+        in_memory(&wanted),
+        on_a_broker::<Sqlite>(&wanted, None),
+        on_a_broker(&wanted, Some(("apalis-postgres", on_postgres))),
+        on_a_broker(&wanted, Some(("apalis-redis", on_redis))),
+    ];
+    let has_counted = count(&subjects);
+    if has_counted && of_all.into_iter().all(|is_whole| is_whole) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
+/// apalis on a broker.
 type Peer<P> = fn(&Runtime, &P, u64, usize) -> benches::Took;
 
-/// The worker, the loop and perhaps a peer on one broker.
-fn contests_of<P: Place>(
+/// Starts a broker if it is wanted, and measures there; whether nobody broke.
+fn on_a_broker<P: Place>(wanted: &Wanted, peer: Option<(&str, Peer<P>)>) -> bool {
+    let name = |at_a_time: usize| format!("{}, {at_a_time}", P::NAME);
+    if !AT_A_TIME.into_iter().any(|at_a_time| wanted.is_wanted(&name(at_a_time))) {
+        return true;
+    }
+    let title = format!("{TITLE}, {}", P::NAME);
+    let runtime = Rc::new(two_threads());
+    let place = match Broken::attempt(P::NAME, || runtime.block_on(Box::pin(P::start()))) {
+        Ok(place) => Rc::new(place),
+        Err(broken) => {
+            eprintln!("error: it did not start: {broken}");
+            println!("### {title}\n\nNot measured: {broken}.\n");
+            return false;
+        }
+    };
+    let mut crates = CRATES.to_vec();
+    crates.extend(peer.iter().flat_map(|(name, _)| ["apalis", *name]));
+    let with = format!("{}, {}", locked(&crates), place.setting());
+    let peer = peer.map(|(_, peer)| peer);
+    let contest = |at_a_time| contest_on(name(at_a_time), &runtime, &place, peer, at_a_time);
+    compete_of(&title, &with, AT_A_TIME.map(contest).into(), wanted)
+}
+
+/// The worker, the loops and perhaps a peer on one broker.
+fn contest_on<P: Place>(
+    name: String,
     runtime: &Rc<Runtime>,
     place: &Rc<P>,
     peer: Option<Peer<P>>,
-) -> Vec<Contest> {
-    let contest = |at_a_time: usize| {
-        let jobs = P::JOBS[usize::from(at_a_time > 1)];
+    at_a_time: usize,
+) -> Contest {
+    let jobs = P::JOBS[usize::from(at_a_time > 1)];
+    let (on, at) = (runtime.clone(), place.clone());
+    let ours = Side::new(OURS, move || {
+        on.block_on(async { sides::worker(filled(&*at, jobs).await, jobs, at_a_time).await })
+    });
+    let (on, at) = (runtime.clone(), place.clone());
+    let bare = Side::new(BARE, move || {
+        on.block_on(async { sides::bare(filled(&*at, jobs).await, jobs, at_a_time).await })
+    });
+    let (on, at) = (runtime.clone(), place.clone());
+    let ahead = Side::new(AHEAD, move || {
+        on.block_on(async { sides::bare_ahead(filled(&*at, jobs).await, jobs, at_a_time).await })
+    });
+    let (mut sides, mut goals) = (vec![ours, bare, ahead], vec![Goal::AtLeast(0.9, LOOPS)]);
+    if let Some(peer) = peer {
         let (on, at) = (runtime.clone(), place.clone());
-        let ours = Side::new(OURS, move || {
-            on.block_on(async { sides::worker(filled(&*at, jobs).await, jobs, at_a_time).await })
-        });
-        let (on, at) = (runtime.clone(), place.clone());
-        let bare = Side::new(BARE, move || {
-            on.block_on(async { sides::bare(filled(&*at, jobs).await, jobs, at_a_time).await })
-        });
-        let (mut sides, mut goals) = (vec![ours, bare], vec![Goal::AtLeast(0.9, BARE)]);
-        if let Some(peer) = peer {
-            let (on, at) = (runtime.clone(), place.clone());
-            // More than 8 000 due jobs stop a worker of apalis-redis.
-            let jobs = jobs.min(7_000);
-            sides.push(Side::new(PEER, move || peer(&on, &at, jobs, at_a_time)));
-            goals.push(Goal::AtLeast(2.0, PEER));
-        }
-        Contest::new(format!("{}, {at_a_time}", P::NAME), sides, goals).shows(promise)
-    };
-    AT_A_TIME.map(contest).into()
+        sides.push(Side::new(PEER, move || peer(&on, &at, jobs, at_a_time)));
+        goals.push(Goal::AtLeast(2.0, PEERS));
+    }
+    Contest::new(name, sides, goals).shows(promise)
 }
 
-/// In memory, on two threads and on one.
-fn memory_contests(two: &Rc<Runtime>) -> Vec<Contest> {
-    let one = Rc::new(Builder::new_current_thread().enable_all().build().expect("a runtime"));
+/// On two threads and on one; whether nobody broke.
+fn in_memory(wanted: &Wanted) -> bool {
+    let one = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (one, two) = (Rc::new(one), Rc::new(two_threads()));
     let mut contests = Vec::new();
-    for (threads, runtime) in [("1 thread", &one), ("2 threads", two)] {
+    for (threads, runtime) in [("1 thread", &one), ("2 threads", &two)] {
         for at_a_time in AT_A_TIME {
             let on = runtime.clone();
             let ours = Side::new(OURS, move || {
@@ -108,17 +119,31 @@ fn memory_contests(two: &Rc<Runtime>) -> Vec<Contest> {
             let bare = Side::new(BARE, move || {
                 on.block_on(async { sides::bare(memory(JOBS).await, JOBS, at_a_time).await })
             });
-            let goals = vec![Goal::AtLeast(0.9, BARE), Goal::ProcessorAtMost(2.0)];
+            let on = runtime.clone();
+            let ahead = Side::new(AHEAD, move || {
+                on.block_on(async { sides::bare_ahead(memory(JOBS).await, JOBS, at_a_time).await })
+            });
+            let goals = vec![Goal::AtLeast(0.9, LOOPS), Goal::ProcessorAtMost(2.0)];
             let name = format!("memory, {threads}, {at_a_time}");
-            contests.push(Contest::new(name, vec![ours, bare], goals).shows(promise));
+            contests.push(Contest::new(name, vec![ours, bare, ahead], goals).shows(promise));
         }
     }
-    contests
+    compete_of(&format!("{TITLE}, memory"), &locked(&CRATES[..2]), contests, wanted)
+}
+
+fn compete_of(title: &str, with: &str, mut contests: Vec<Contest>, wanted: &Wanted) -> bool {
+    contests.retain(|contest| wanted.is_wanted(contest.name()));
+    contests.is_empty() || compete(title, with, contests, wanted.rounds(ROUNDS, ROUNDS_SHORT))
+}
+
+fn two_threads() -> Runtime {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime")
 }
 
 fn promise(goal: &Goal) -> Option<Promise> {
     Some(match goal {
-        Goal::AtLeast(_, PEER) => Promise::JobsOfPeers,
+        Goal::AtLeast(_, PEERS) => Promise::JobsOfPeers,
         Goal::AtLeast(..) => Promise::Jobs,
         Goal::ProcessorAtMost(_) => Promise::Processor,
     })
@@ -148,27 +173,33 @@ fn subjects() -> Vec<Subject> {
     ]
 }
 
-/// Prints the instructions a job, the push taken off.
-fn count(subjects: &[Subject]) -> ExitCode {
+/// Prints the instructions a job, the push taken off; whether they could be counted.
+fn count(subjects: &[Subject]) -> bool {
     let counted = match instructions(subjects) {
         Ok(counted) => counted,
         Err(error) => {
             eprintln!("error: instructions were not counted: {error}");
-            return ExitCode::FAILURE;
+            return false;
         }
     };
     println!("| memory, 1 thread, 50 | instructions a job |\n|---|---|");
     for (name, count) in [BARE, OURS].into_iter().zip(&counted[1..]) {
         println!("| {name} | {:.0} |", count - counted[0]);
     }
-    ExitCode::SUCCESS
+    true
 }
 
+const TITLE: &str = "worker: jobs a second";
+const CRATES: [&str; 4] = ["lifecycle-worker", "tokio", "redis", "sqlx"];
 const OURS: &str = "worker";
 const BARE: &str = "bare loop";
+const AHEAD: &str = "bare loop, acks aside";
 const PEER: &str = "apalis";
+const LOOPS: &[&str] = &[BARE, AHEAD];
+const PEERS: &[&str] = &[PEER];
 const PUSH: &str = "push";
 const AT_A_TIME: [usize; 3] = [1, 50, 500];
 const ROUNDS: usize = 11;
+const ROUNDS_SHORT: usize = 1;
 /// In memory.
 const JOBS: u64 = 100_000;

@@ -1,5 +1,7 @@
-//! Where jobs lie: in memory, in a file, on private servers; none of them waits for a disk.
+//! Where jobs lie: in memory, in a file in memory, on private servers. None of them waits for a
+//! disk, but for a file where no folder in memory is to be had.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lifecycle_worker::{MemoryQueue, PostgresQueue, Push, Queue, RedisQueue, SqliteQueue};
@@ -13,6 +15,14 @@ pub(crate) trait Place: 'static {
     const NAME: &'static str;
     /// How many jobs a round has: one at a time, and many.
     const JOBS: [u64; 2];
+
+    /// Starts it.
+    async fn start() -> Self
+    where
+        Self: Sized;
+
+    /// What it is, and in which setting.
+    fn setting(&self) -> String;
 
     /// A queue of that name, prepared.
     async fn queue(&self, name: &str) -> Self::Queue;
@@ -49,16 +59,24 @@ async fn push(queue: &impl Queue, jobs: u64) {
 /// A file in a folder of its own, with SQLite's own write-ahead log.
 pub(crate) struct Sqlite(TempDir);
 
-impl Sqlite {
-    pub(crate) fn new() -> Self {
-        Self(TempDir::new().expect("a folder"))
-    }
-}
-
 impl Place for Sqlite {
     type Queue = SqliteQueue;
     const NAME: &'static str = "sqlite";
     const JOBS: [u64; 2] = [500, 5_000];
+
+    async fn start() -> Self {
+        let folder =
+            if Path::new(IN_MEMORY).is_dir() { TempDir::new_in(IN_MEMORY) } else { TempDir::new() };
+        Self(folder.expect("a folder"))
+    }
+
+    fn setting(&self) -> String {
+        if self.0.path().starts_with(IN_MEMORY) {
+            format!("SQLite's file in memory ({IN_MEMORY})")
+        } else {
+            "SQLite's file on a disk, which both sides wait for".to_owned()
+        }
+    }
 
     async fn queue(&self, name: &str) -> SqliteQueue {
         // A file each: what the last round has left costs nobody.
@@ -77,21 +95,6 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    pub(crate) async fn start() -> Self {
-        let server = PrivatePostgres::start().await;
-        let pool = Box::pin(PgPool::connect(&server.url())).await.expect("a connection");
-        let version = sqlx::query_scalar("show server_version").fetch_one(&pool).await;
-        let this = Self { server, pool, version: version.expect("it has a version") };
-        // It would come when it likes; `tidy` comes before each side.
-        this.run("alter system set autovacuum = off").await;
-        this.run("select pg_reload_conf()").await;
-        this
-    }
-
-    pub(crate) fn version(&self) -> String {
-        format!("PostgreSQL {} (fsync=off)", self.version)
-    }
-
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
@@ -106,6 +109,21 @@ impl Place for Postgres {
     type Queue = PostgresQueue;
     const NAME: &'static str = "postgres";
     const JOBS: [u64; 2] = [500, 7_000];
+
+    async fn start() -> Self {
+        let server = PrivatePostgres::start().await;
+        let pool = Box::pin(PgPool::connect(&server.url())).await.expect("a connection");
+        let version = sqlx::query_scalar("show server_version").fetch_one(&pool).await;
+        let this = Self { server, pool, version: version.expect("it has a version") };
+        // It would come when it likes; `tidy` comes before each side.
+        this.run("alter system set autovacuum = off").await;
+        this.run("select pg_reload_conf()").await;
+        this
+    }
+
+    fn setting(&self) -> String {
+        format!("PostgreSQL {} (fsync=off)", self.version)
+    }
 
     async fn queue(&self, name: &str) -> PostgresQueue {
         let queue = PostgresQueue::connect(&self.server.url(), name).await.expect("a server");
@@ -125,18 +143,6 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    pub(crate) async fn start() -> Self {
-        let server = PrivateRedis::with(&["--appendonly", "no"], None).await;
-        let info = server.cli(&["info", "server"]).await;
-        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
-        let version = version.expect("it has a version").trim().to_owned();
-        Self { server, version }
-    }
-
-    pub(crate) fn version(&self) -> String {
-        format!("Redis {} (no file)", self.version)
-    }
-
     pub(crate) fn url(&self) -> String {
         self.server.url()
     }
@@ -150,7 +156,20 @@ impl Redis {
 impl Place for Redis {
     type Queue = RedisQueue;
     const NAME: &'static str = "redis";
-    const JOBS: [u64; 2] = [2_000, 30_000];
+    // More than 8 000 due jobs stop a worker of apalis-redis, and all sides do as many.
+    const JOBS: [u64; 2] = [2_000, 7_000];
+
+    async fn start() -> Self {
+        let server = PrivateRedis::with(&["--appendonly", "no"], None).await;
+        let info = server.cli(&["info", "server"]).await;
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        let version = version.expect("it has a version").trim().to_owned();
+        Self { server, version }
+    }
+
+    fn setting(&self) -> String {
+        format!("Redis {} (no file)", self.version)
+    }
 
     async fn queue(&self, name: &str) -> RedisQueue {
         self.empty().await;
@@ -159,3 +178,6 @@ impl Place for Redis {
         queue
     }
 }
+
+/// Where Linux has files in memory.
+const IN_MEMORY: &str = "/dev/shm";

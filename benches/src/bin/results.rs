@@ -51,12 +51,18 @@ fn main() -> ExitCode {
 
 /// Whether every bench came to its end.
 fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
-    let results = Results {
-        about: about(),
-        lines: lines_of(&options.rows)?,
-        tables: tables(&options.tables)?,
-        compared: Compared::of(&read(&options.compared)?),
+    let (lines, no_rows) = lines_of(&options.rows)?;
+    let mut warnings: Vec<_> = no_rows.iter().map(ToString::to_string).collect();
+    let compared = match read(&options.compared) {
+        Ok(text) => Compared::of(&text),
+        Err(error) => {
+            warnings.push(error.to_string());
+            None
+        }
     };
+    warnings.iter().for_each(|warning| eprintln!("results: warning: {warning}"));
+    let tables = tables(&options.tables)?;
+    let results = Results { about: about(), lines, tables, compared, warnings };
     fs::write(&options.out, results.page(options.picture.as_deref()))?;
     let table = results.table();
     for file in &options.markdown {
@@ -65,7 +71,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
         fs::write(file, text)?;
     }
     println!("{table}");
-    Ok(!results.lines.iter().any(|line| matches!(line, Line::Ended { code: 1.., .. })))
+    Ok(!results.lines.iter().any(|line| matches!(line, Line::Ended { code, .. } if *code != 0)))
 }
 
 /// What each bench has printed, by its name.
