@@ -4,8 +4,11 @@
 # Usage: benches/run.sh [--short] [--only BENCH[,BENCH..]] [--out FILE]
 #   --short   few rounds: to see that it works, not to believe its figures
 #   --only    these benches alone; the rows of the others are said to be missing
-#   --out     where the page goes; without it benches/RESULTS.md, whose table README quotes.
-#             The picture goes beside it.
+#   --out     where the page goes; without it benches/RESULTS.md, whose table README quotes, and
+#             then all benches are run, whole. The picture goes beside it.
+#
+# What the benches have left is kept in target/bench-run until the next run. A bench that takes
+# longer than 45 minutes is ended.
 #
 # Exits with 1 when a bench fails; what the others found is written all the same. A row that is
 # not reached is no failure.
@@ -25,8 +28,14 @@ while (($#)); do
     esac
     shift
 done
-if [ -n "$short" ] && [ -z "$out" ]; then
-    echo "--short wants --out: its figures are not for benches/RESULTS.md" >&2
+for bench in ${only//,/ }; do
+    if [[ " ${BENCHES[*]} " != *" $bench "* ]]; then
+        echo "no bench $bench: ${BENCHES[*]}" >&2
+        exit 2
+    fi
+done
+if [ -n "$short$only" ] && [ -z "$out" ]; then
+    echo "--short and --only want --out: benches/RESULTS.md is for whole runs of all benches" >&2
     exit 2
 fi
 quoted=()
@@ -37,6 +46,9 @@ fi
 mkdir -p "$(dirname "$out")"
 picture=${out%.md}.svg
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+
+# A picture of another run would be taken for one of this.
+rm -f "$picture"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -49,16 +61,6 @@ wanted() {
     [ -z "$only" ] || [[ ,$only, == *,$1,* ]]
 }
 
-# What a bench is told for a short run.
-told() {
-    [ -n "$short" ] || return 0
-    case $1 in
-        gate | layer) echo --rounds 5 ;;
-        worker) echo --rounds 1 --only memory ;;
-        *) echo --rounds 1 ;;
-    esac
-}
-
 # Built beforehand, so that nothing is compiled beside a bench.
 cargo bench -q -p benches --no-run
 cargo build -q -p benches --bin results
@@ -66,13 +68,17 @@ for bench in "${BENCHES[@]}"; do
     wanted "$bench" || continue
     began=$SECONDS
     code=0
-    # shellcheck disable=SC2046 # words are what is wanted
-    cargo bench -q -p benches --bench "$bench" -- $(told "$bench") >"$work/tables/$bench.md" ||
-        code=$?
-    printf '{"kind":"ended","bench":"%s","code":%d}\n' "$bench" "$code" >>"$BENCH_ROWS"
+    timeout -k 10 45m cargo bench -q -p benches --bench "$bench" -- ${short:+--short} \
+        >"$work/tables/$bench.md" || code=$?
+    # Whoever was killed may have left half a line.
+    printf '\n{"kind":"ended","bench":"%s","code":%d}\n' "$bench" "$code" >>"$BENCH_ROWS"
     echo "$bench: $((SECONDS - began)) s, exit code $code" >&2
 done
 
+kept=${CARGO_TARGET_DIR:-target}/bench-run
+rm -rf "$kept"
+mkdir -p "$kept"
+cp -R "$BENCH_ROWS" "$work/tables" "$kept"
 named=()
 if [ -f "$picture" ]; then
     named=(--picture "$(basename "$picture")")
