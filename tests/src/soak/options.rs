@@ -1,12 +1,13 @@
 //! What the command `soak` is told.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::options::{OptionError, number};
 
 /// How long, how often, and what is to go wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
     /// How long all cycles take together.
@@ -15,6 +16,8 @@ pub struct Options {
     pub cycles: u32,
     /// What leaks, to see that it is found out.
     pub leak: Option<Leak>,
+    /// The page to write.
+    pub markdown: Option<PathBuf>,
 }
 
 /// What every cycle is to leave behind: the control.
@@ -23,7 +26,7 @@ pub struct Options {
 pub enum Leak {
     /// An open file.
     Descriptors,
-    /// Half a MiB.
+    /// Four KiB.
     Memory,
     /// A task that never ends.
     Tasks,
@@ -35,7 +38,8 @@ impl Options {
     /// # Errors
     /// When it is not understood; the message says what it takes.
     pub fn parse(arguments: &[String]) -> Result<Self, OptionError> {
-        let mut options = Self { time: Duration::from_secs(30 * 60), cycles: 1000, leak: None };
+        let time = Duration::from_secs(30 * 60);
+        let mut options = Self { time, cycles: 1000, leak: None, markdown: None };
         let mut arguments = arguments.iter();
         while let Some(name) = arguments.next() {
             let value =
@@ -48,6 +52,7 @@ impl Options {
                 "--seconds" => options.time = Duration::from_secs(number(name, value, USAGE)?),
                 "--cycles" => options.cycles = number(name, value, USAGE)?,
                 "--leak" => options.leak = Some(Leak::named(value).ok_or_else(bad)?),
+                "--markdown" => options.markdown = Some(PathBuf::from(value)),
                 _ => return Err(OptionError::new(format!("{name}?"), USAGE)),
             }
         }
@@ -58,6 +63,7 @@ impl Options {
     }
 }
 
+/// As it is told, the page apart.
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--seconds {} --cycles {}", self.time.as_secs(), self.cycles)?;
@@ -82,7 +88,7 @@ impl Leak {
 /// Half of them is warm-up, and the rest is halved again.
 const CYCLES_LEAST: u32 = 8;
 const USAGE: &str = "soak [--minutes 30 | --seconds N] [--cycles 1000] \
-                     [--leak descriptors|memory|tasks]";
+                     [--markdown FILE] [--leak descriptors|memory|tasks]";
 
 #[cfg(test)]
 mod tests {
@@ -98,7 +104,10 @@ mod tests {
         assert_eq!(parse(line).unwrap(), line);
         assert_eq!(parse("").unwrap(), "--seconds 1800 --cycles 1000");
         assert_eq!(parse("--minutes 2").unwrap(), "--seconds 120 --cycles 1000");
-        for line in ["--cycles", "--cycles 7", "--cycles x", "--leak water", "--hours 1"] {
+        assert_eq!(parse("--markdown a.md --cycles 8").unwrap(), "--seconds 1800 --cycles 8");
+        for line in
+            ["--cycles", "--markdown", "--cycles 7", "--cycles x", "--leak water", "--hours 1"]
+        {
             assert!(parse(line).unwrap_err().to_string().contains("soak [--minutes"), "{line}");
         }
     }

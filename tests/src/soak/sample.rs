@@ -2,12 +2,17 @@
 
 use std::fs;
 
+use stats_alloc::INSTRUMENTED_SYSTEM;
 use tokio::runtime::Handle;
 
-/// What is held, as the system and the runtime count it.
+/// What is held, as the allocator, the system and the runtime count it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sample {
+    /// Bytes allocated and not freed; none where `INSTRUMENTED_SYSTEM` is not the allocator.
+    pub heap_bytes: u64,
+    /// Allocations not freed.
+    pub allocations: u64,
     /// Memory in RAM, in KiB.
     pub memory_kib: u64,
     /// Tasks of the runtime that have not ended.
@@ -25,6 +30,8 @@ impl Sample {
     /// Outside a runtime, and where there is no `/proc`.
     #[must_use]
     pub fn now() -> Self {
+        // Before anything below allocates.
+        let heap = INSTRUMENTED_SYSTEM.stats();
         let status = fs::read_to_string("/proc/self/status").expect("Linux");
         let of = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -34,6 +41,8 @@ impl Sample {
         // Without the one that looks.
         let descriptors = fs::read_dir("/proc/self/fd").expect("Linux").count() as u64 - 1;
         Self {
+            heap_bytes: heap.bytes_allocated.saturating_sub(heap.bytes_deallocated) as u64,
+            allocations: heap.allocations.saturating_sub(heap.deallocations) as u64,
             memory_kib: of("VmRSS:"),
             tasks: Handle::current().metrics().num_alive_tasks() as u64,
             descriptors,
