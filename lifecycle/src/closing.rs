@@ -76,6 +76,17 @@ impl Closing {
         self.joining = Some(Joining { began: Instant::now(), left, step: 0 });
     }
 
+    /// Makes do with what is `left`, which has become less: the hook that runs leaves time to
+    /// those behind it, as it did before.
+    pub(crate) fn hurry(&mut self, left: Duration) {
+        if let Some(joining) = &mut self.joining {
+            (joining.began, joining.left) = (Instant::now(), left);
+        }
+        if let Some(hook) = &mut self.hook {
+            hook.hurry(left, self.hooks.len());
+        }
+    }
+
     /// When something is due, while components are left.
     pub(crate) fn wake_at(&self, running: &Running) -> Option<Instant> {
         let joining = self.joining.filter(|_| !running.is_empty())?;
@@ -134,9 +145,11 @@ impl Closing {
     pub(crate) fn give_up(&mut self) -> Vec<EndedHook> {
         let end = self.hook.as_mut().map(RunningHook::give_up);
         let running = end.and_then(|end| self.take_hook(end));
-        let never = self.hooks.drain(..).rev();
-        let never =
-            never.map(|hook| EndedHook { name: hook.name, end: End::NotRun, took: Duration::ZERO });
+        let never = self.hooks.drain(..).rev().map(|hook| EndedHook {
+            name: hook.discard(),
+            end: End::NotRun,
+            took: Duration::ZERO,
+        });
         running.into_iter().chain(never).collect()
     }
 

@@ -37,7 +37,9 @@ pub enum ForcedExit {
     /// `spawn_blocking` without limit), and at a third signal.
     #[default]
     AtDeadline,
-    /// Never ends the process. Then a blocked thread can hold it until SIGKILL.
+    /// Never ends the process. Then a blocked thread can hold it until SIGKILL; and where the
+    /// [`Lifecycle`](crate::Lifecycle) was dropped without being run, signals begin a shutdown
+    /// that nobody takes part in, and do nothing more.
     Never,
 }
 
@@ -113,6 +115,7 @@ async fn live(
                 biased;
                 signal = coordinator.one_more_signal(signals) => {
                     let code = coordinator.policy().code(ExitReason::Forced(signal));
+                    last_resort.code(code);
                     report.print_once();
                     last_resort.shared.kill_children();
                     exit(code);
@@ -123,6 +126,7 @@ async fn live(
         Finish::Now(report) => report,
     };
     if forced == ForcedExit::AtDeadline {
+        last_resort.code(report.exit_code());
         report.print_once();
         last_resort.shared.kill_children();
         exit(report.exit_code());
@@ -147,12 +151,12 @@ struct LastResort {
     shared: Arc<Shared>,
     at: Mutex<Option<Instant>>,
     thread: OnceLock<Thread>,
-    code: OnceLock<u8>,
+    code: Mutex<u8>,
 }
 
 impl LastResort {
     fn new(forced: ForcedExit, shared: Arc<Shared>) -> Arc<Self> {
-        let (at, thread, code) = (Mutex::new(None), OnceLock::new(), OnceLock::new());
+        let (at, thread, code) = (Mutex::new(None), OnceLock::new(), Mutex::new(STUCK));
         Arc::new(Self { forced, shared, at, thread, code })
     }
 
@@ -181,8 +185,9 @@ impl LastResort {
         *locked(&self.at) = None;
     }
 
+    /// What the process ends with from here on.
     fn code(&self, code: u8) {
-        self.code.get_or_init(|| code);
+        *locked(&self.code) = code;
     }
 
     fn wait(&self) {
@@ -207,7 +212,7 @@ impl LastResort {
         if killer.is_err() {
             kill();
         }
-        exit(*self.code.get().unwrap_or(&STUCK))
+        exit(*locked(&self.code))
     }
 }
 

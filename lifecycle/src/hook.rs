@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tokio::runtime;
@@ -44,6 +45,14 @@ impl Hook {
         let ends = since + limit(self.limit, left, after);
         RunningHook { name: self.name, since, ends, task: on.spawn(ended(self.future)) }
     }
+
+    /// Its name; what it was to do is dropped, and may panic in that.
+    pub(crate) fn discard(self) -> String {
+        let Self { name, future, .. } = self;
+        // Told by the panic hook; it ran nothing that could tell more.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(future))));
+        name
+    }
 }
 
 impl RunningHook {
@@ -60,6 +69,11 @@ impl RunningHook {
             },
             () = tokio::time::sleep_until(self.ends) => self.give_up(),
         }
+    }
+
+    /// Less is left than when it began.
+    pub(crate) fn hurry(&mut self, left: Duration, after: usize) {
+        self.ends = self.ends.min(Instant::now() + limit(None, left, after));
     }
 
     pub(crate) fn give_up(&mut self) -> End {
@@ -87,6 +101,19 @@ impl fmt::Debug for Hook {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_panics_when_it_is_dropped_unrun_is_discarded() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("on purpose");
+            }
+        }
+        let bomb = Bomb;
+        let hook = Hook::new("never".to_owned(), None, async move { drop(bomb) });
+        assert_eq!(hook.discard(), "never");
+    }
 
     #[test]
     fn a_hook_leaves_half_of_the_time_to_those_behind_it() {

@@ -301,6 +301,8 @@ async fn dropping_run_leaves_the_shutdown_going() {
     });
     let run = tokio::time::timeout(ms(10), life.run()).await;
     assert!(run.is_err(), "nothing has asked for the end");
+    let asked = tokio::time::timeout(ms(60_000), handle.reached(Phase::LameDuck)).await;
+    assert!(asked.is_err(), "and nothing does because of that");
     handle.shutdown("test");
     tokio::time::timeout(Duration::from_secs(60), handle.reached(Phase::Stopped))
         .await

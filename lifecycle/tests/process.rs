@@ -9,7 +9,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lifecycle::Lifecycle;
+use lifecycle::{BoxError, Component, Handle, Lifecycle, Role};
 use parts::{Ended, part, part_by, plays, signal, stay, wait};
 use tokio::time::Instant;
 
@@ -25,6 +25,39 @@ fn part_drops_its_lifecycle() {
 fn a_lifecycle_dropped_without_run_leaves_signals_their_effect() {
     let Ended { status, took, .. } =
         part("part_drops_its_lifecycle").terminate(Duration::from_secs(5));
+    assert_eq!(status.code(), Some(143), "{status:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+/// Of what is left when a later step of the start fails.
+struct Listens;
+
+impl Component for Listens {
+    async fn run(self, handle: Handle) -> Result<(), BoxError> {
+        handle.draining().await;
+        Ok(())
+    }
+
+    fn role(&self) -> Role {
+        Role::Server
+    }
+}
+
+#[test]
+fn part_drops_its_lifecycle_and_a_server() {
+    if plays("part_drops_its_lifecycle_and_a_server") {
+        let grace = Duration::from_secs(30);
+        let mut life = Lifecycle::builder().grace_period(grace).build().expect("builds");
+        life.spawn("http", Listens);
+        drop(life);
+        stay();
+    }
+}
+
+#[test]
+fn a_server_that_was_never_run_has_no_lame_duck() {
+    let Ended { status, took, .. } =
+        part("part_drops_its_lifecycle_and_a_server").terminate(Duration::from_secs(10));
     assert_eq!(status.code(), Some(143), "{status:?}");
     assert!(took < Duration::from_secs(1), "{took:?}");
 }

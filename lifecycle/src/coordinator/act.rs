@@ -17,7 +17,19 @@ impl Coordinator {
     pub(super) fn take(&mut self, event: Event) -> Option<Signal> {
         let at = self.shared.since_cause();
         let mut exit = None;
-        for action in self.machine.on(event, at) {
+        let actions = self.machine.on(event, at);
+        // A force moves the deadlines, also those of a chain; all show them as they are, and
+        // before anybody is told to hurry.
+        let budget = self.machine.budget();
+        let moved = self.shared.timeline().filter(|line| line.budget != budget);
+        if let Some(timeline) = moved {
+            let timeline = Timeline { budget, ..timeline };
+            self.shared.set_timeline(timeline);
+            (self.begun)(timeline);
+            let left = self.left();
+            self.closing.hurry(left);
+        }
+        for action in actions {
             match action {
                 Action::Begin => self.on_begin(),
                 Action::Enter(phase) => self.on_enter(phase),
@@ -25,12 +37,7 @@ impl Coordinator {
                 Action::ExitNow(signal) => exit = Some(signal),
             }
         }
-        // A force moves the deadlines, also those of a chain; all show them as they are.
-        let budget = self.machine.budget();
-        if let Some(timeline) = self.shared.timeline().filter(|line| line.budget != budget) {
-            let timeline = Timeline { budget, ..timeline };
-            self.shared.set_timeline(timeline);
-            (self.begun)(timeline);
+        if moved.is_some() {
             self.follow();
         }
         if let Some(signal) = self.machine.forced_by() {

@@ -131,8 +131,8 @@ impl Coordinator {
                         Some(Command::Notify(notifier)) => self.manager.set(notifier),
                         None => {
                             self.open = false;
-                            if matches!(signals, Source::Never) {
-                                // Nobody is left who could ask.
+                            if matches!(signals, Source::Never) && self.on.is_none() {
+                                // Nobody is left who could run it.
                                 self.begin(Cause::Requested { reason: "dropped".to_owned() });
                             }
                         }
@@ -231,6 +231,8 @@ impl Coordinator {
         // A server counts from its registration on: its listener is open before it is started.
         let waits = self.on.is_none() && self.shared.has_server();
         let serves = waits || self.running.serves() || self.shared.is_listening();
+        // What was registered went with a `Lifecycle` that was dropped.
+        let serves = serves && !self.was_dropped();
         if serves { LameDuck::Serve } else { LameDuck::Skip }
     }
 
