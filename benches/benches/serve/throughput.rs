@@ -57,7 +57,13 @@ fn bursts(size: &Size, protocol: Protocol, ask: Ask) -> Vec<Result<Vec<Burst>, B
     let ended = |(bursts, (stack, side)): (Result<_, _>, (Stack, Option<Side>))| {
         // One that broke may not be there to be stopped.
         let bursts = bursts?;
-        let stop = || side.map(|side| side.server.stop());
+        let stop = || {
+            side.map(|Side { server, clients, .. }| {
+                // An HTTP/2 server waits for clients to answer it.
+                drop(clients);
+                server.stop()
+            })
+        };
         Broken::attempt(stack.name(), stop).map(|_took| bursts)
     };
     bursts.into_iter().zip(sides).map(ended).collect()
