@@ -21,6 +21,7 @@ pub(crate) struct Count {
     done: AtomicU64,
     claims: AtomicU64,
     acks: AtomicU64,
+    extended: AtomicU64,
     began: OnceLock<Moment>,
     ended: OnceLock<Moment>,
     end: Notify,
@@ -33,6 +34,7 @@ impl Count {
             done: AtomicU64::new(0),
             claims: AtomicU64::new(0),
             acks: AtomicU64::new(0),
+            extended: AtomicU64::new(0),
             began: OnceLock::new(),
             ended: OnceLock::new(),
             end: Notify::new(),
@@ -59,6 +61,12 @@ impl Count {
         // Ordering: Relaxed, for a message.
         let done = self.done.load(Ordering::Relaxed);
         assert!(ended.is_ok(), "{done} of {} jobs were done within {LIMIT:?}", self.jobs);
+    }
+
+    /// How many leases were extended.
+    pub(crate) fn extended(&self) -> u64 {
+        // Ordering: Relaxed, a count.
+        self.extended.load(Ordering::Relaxed)
     }
 
     /// Of all jobs, from the beginning.
@@ -138,6 +146,8 @@ impl<Q: Queue> Queue for Counted<Q> {
     }
 
     async fn extend(&self, jobs: &[Extend]) -> Vec<Extended> {
+        // Ordering: Relaxed, a count.
+        self.count.extended.fetch_add(jobs.len() as u64, Ordering::Relaxed);
         self.queue.extend(jobs).await
     }
 

@@ -13,6 +13,7 @@ mod sides;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use benches::{
     Asked, Broken, Contest, Goal, Promise, Side, Subject, Wanted, Work, asked, compete,
@@ -104,7 +105,7 @@ fn contest_on<P: Place>(
     Contest::new(name, sides, goals).shows(promise)
 }
 
-/// On two threads and on one; whether nobody broke.
+/// On two threads and on one, and on one with leases to extend; whether nobody broke.
 fn in_memory(wanted: &Wanted) -> bool {
     let one = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (one, two) = (Rc::new(one), Rc::new(two_threads()));
@@ -115,20 +116,40 @@ fn in_memory(wanted: &Wanted) -> bool {
             let ours = Side::new(OURS, move || {
                 on.block_on(async { sides::worker(memory(JOBS).await, JOBS, at_a_time).await })
             });
-            let on = runtime.clone();
-            let bare = Side::new(BARE, move || {
-                on.block_on(async { sides::bare(memory(JOBS).await, JOBS, at_a_time).await })
-            });
-            let on = runtime.clone();
-            let ahead = Side::new(AHEAD, move || {
-                on.block_on(async { sides::bare_ahead(memory(JOBS).await, JOBS, at_a_time).await })
-            });
-            let goals = vec![Goal::AtLeast(0.9, LOOPS), Goal::ProcessorAtMost(2.0)];
             let name = format!("memory, {threads}, {at_a_time}");
-            contests.push(Contest::new(name, vec![ours, bare, ahead], goals).shows(promise));
+            contests.push(contest_in_memory(name, runtime, ours, JOBS, at_a_time));
         }
     }
+    let on = one.clone();
+    let ours = Side::new(OURS, move || {
+        on.block_on(async {
+            let queue = memory(JOBS_BESIDE_HELD).await.lease(LEASE);
+            sides::worker_with_held(queue, JOBS_BESIDE_HELD, 50, HELD).await
+        })
+    });
+    let name = format!("memory, 1 thread, 50, beside {HELD} held with a lease of {LEASE:?}");
+    contests.push(contest_in_memory(name, &one, ours, JOBS_BESIDE_HELD, 50));
     compete_of(&format!("{TITLE}, memory"), &locked(&CRATES[..2]), contests, wanted)
+}
+
+/// Ours and the loops.
+fn contest_in_memory(
+    name: String,
+    runtime: &Rc<Runtime>,
+    ours: Side,
+    jobs: u64,
+    at_a_time: usize,
+) -> Contest {
+    let on = runtime.clone();
+    let bare = Side::new(BARE, move || {
+        on.block_on(async { sides::bare(memory(jobs).await, jobs, at_a_time).await })
+    });
+    let on = runtime.clone();
+    let ahead = Side::new(AHEAD, move || {
+        on.block_on(async { sides::bare_ahead(memory(jobs).await, jobs, at_a_time).await })
+    });
+    let goals = vec![Goal::AtLeast(0.9, LOOPS), Goal::ProcessorAtMost(2.0)];
+    Contest::new(name, vec![ours, bare, ahead], goals).shows(promise)
 }
 
 fn compete_of(title: &str, with: &str, mut contests: Vec<Contest>, wanted: &Wanted) -> bool {
@@ -193,7 +214,7 @@ const TITLE: &str = "worker: jobs a second";
 const CRATES: [&str; 4] = ["lifecycle-worker", "tokio", "redis", "sqlx"];
 const OURS: &str = "worker";
 const BARE: &str = "bare loop";
-const AHEAD: &str = "bare loop, acks aside";
+const AHEAD: &str = "bare loop with acks aside";
 const PEER: &str = "apalis";
 const LOOPS: &[&str] = &[BARE, AHEAD];
 const PEERS: &[&str] = &[PEER];
@@ -203,3 +224,8 @@ const ROUNDS: usize = 11;
 const ROUNDS_SHORT: usize = 1;
 /// In memory.
 const JOBS: u64 = 100_000;
+/// Enough for a round of several leases.
+const JOBS_BESIDE_HELD: u64 = 500_000;
+const HELD: u64 = 100;
+/// So long that a machine that stands still for a moment loses none.
+const LEASE: Duration = Duration::from_millis(300);

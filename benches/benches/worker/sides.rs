@@ -2,20 +2,60 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use benches::{Took, production};
 use lifecycle_worker::{Claimed, Job, Queue, Receipt, Worker};
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::counted::{Count, Counted};
 
 /// A worker under a lifecycle as in production: heartbeat, fencing and ledger on.
 pub(crate) async fn worker(queue: impl Queue, jobs: u64, at_a_time: usize) -> Took {
-    let mut life = production();
-    let (handle, count) = (life.handle(), Count::of(jobs));
+    let count = Count::of(jobs);
     let queue = Counted { queue, count: count.clone() };
-    life.spawn("jobs", Worker::new(queue, async |_job: Job| {}).concurrency(at_a_time));
+    run(Worker::new(queue, async |_job: Job| {}).concurrency(at_a_time), &count).await
+}
+
+/// The same, but so many more jobs are in flight from the first to the last of the others, and
+/// their leases have to be extended again and again.
+///
+/// # Panics
+/// When none was extended twice: their leases were too long for the round.
+pub(crate) async fn worker_with_held(
+    queue: impl Queue,
+    jobs: u64,
+    at_a_time: usize,
+    held: u64,
+) -> Took {
+    let count = Count::of(jobs);
+    let queue = Counted { queue, count: count.clone() };
+    let at_a_time = at_a_time + usize::try_from(held).expect("few");
+    let (begun, over) = (Arc::new(AtomicU64::new(0)), Arc::new(Semaphore::new(0)));
+    let handler = move |_job: Job| {
+        // Ordering: Relaxed, a number that no other job has.
+        let nth = begun.fetch_add(1, Ordering::Relaxed);
+        let over = over.clone();
+        async move {
+            if nth < held {
+                drop(over.acquire().await.expect("it is not closed"));
+            } else if nth + 1 == jobs {
+                over.add_permits(1);
+            }
+        }
+    };
+    let took = run(Worker::new(queue, handler).concurrency(at_a_time), &count).await;
+    let extended = count.extended();
+    assert!(extended >= 2 * held, "{extended} leases of {held} jobs were extended");
+    took
+}
+
+async fn run(worker: Worker, count: &Count) -> Took {
+    let mut life = production();
+    let handle = life.handle();
+    life.spawn("jobs", worker);
     let running = AbortOnDropHandle::new(tokio::spawn(life.run()));
     count.ends().await;
     handle.shutdown("all jobs are done");
