@@ -42,7 +42,7 @@
 //!
 //! # Exit codes
 //!
-//! The first that applies: 128 + n when a further signal n forced the stop; 1 when a
+//! The first that applies: 128 + n when a further signal n, or SIGQUIT, forced the stop; 1 when a
 //! component failed; 3 when the deadline cut work or a job was left to its
 //! lease; 0. [`ExitPolicy`] changes them.
 //!
@@ -83,6 +83,8 @@ mod health;
 mod held;
 mod hook;
 mod in_flight;
+#[cfg(unix)]
+mod inherited_sockets;
 mod jobs;
 mod lifecycle;
 mod machine;
@@ -129,6 +131,8 @@ pub use exit::{ExitPolicy, ExitReason};
 pub use handle::{Handle, Reached};
 pub use health::{Check, CheckKind, CheckState, CheckStatus};
 pub use in_flight::{Gate, InFlight};
+#[cfg(unix)]
+pub use inherited_sockets::was_inherited;
 pub use jobs::QueueJobs;
 pub use lifecycle::Lifecycle;
 pub use phase::Phase;

@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lifecycle::{Inherited, Lifecycle};
+use lifecycle::{Inherited, Lifecycle, was_inherited};
 use parts::plays;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -70,6 +70,8 @@ fn part_serves_what_it_inherits() {
         assert_eq!(inherited.names().count(), 0);
         assert!(inherited.named("http").is_none() && inherited.at(1).is_none(), "taken once");
         let http = tokio::net::TcpListener::from_std(http).expect("in non-blocking mode");
+        assert!(was_inherited(&http), "and its parent may give it to another");
+        assert!(!was_inherited(TcpListener::bind("127.0.0.1:0").expect("a port")));
         // Killed by the test.
         loop {
             let (stream, _) = http.accept().await.expect("a connection");
@@ -120,6 +122,7 @@ fn part_answers_on_a_unix_socket() {
         let socket = inherited.at(0).expect("passed");
         let name = socket.name().to_owned();
         let listener = socket.unix().expect("a listener on a Unix socket");
+        assert!(was_inherited(listener.try_clone().expect("a duplicate is the same socket")));
         let (mut stream, _) = listener.accept().expect("systemd starts us for a connection");
         stream.write_all(name.as_bytes()).expect("somebody reads");
     }

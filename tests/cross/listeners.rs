@@ -349,3 +349,33 @@ async fn more_unix_connections_than_descriptors_recover() {
     })
     .await;
 }
+
+/// As a parent that passes its sockets on in another way than systemd's.
+#[tokio::test]
+async fn a_shared_listener_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("http.sock");
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    unix.set_nonblocking(true).unwrap();
+    let addr = tcp.local_addr().unwrap();
+    for _ in 0..2 {
+        let (tcp, unix) = (tcp.try_clone().unwrap(), unix.try_clone().unwrap());
+        let running = Running::start(|life| {
+            let tcp = TcpListener::from_std(tcp).unwrap();
+            life.spawn("tcp", serve(tcp, hello()).shared_listener());
+            let unix = tokio::net::UnixListener::from_std(unix).unwrap();
+            life.spawn("unix", serve(unix, hello()).shared_listener());
+        })
+        .await;
+        let mut wire = Wire::over(limited(TcpStream::connect(addr)).await.unwrap());
+        wire.send(ASK).await;
+        assert!(wire.rest().await.ends_with("hello"));
+        let mut wire = Wire::over(limited(UnixStream::connect(&path)).await.unwrap());
+        wire.send(ASK).await;
+        assert!(wire.rest().await.ends_with("hello"));
+        running.stop();
+        assert_eq!(running.report().await.exit_code(), 0);
+    }
+}

@@ -5,6 +5,7 @@
 
 mod compare;
 mod deploy;
+mod handed_down;
 mod idle;
 mod kubelet;
 mod layer_only;

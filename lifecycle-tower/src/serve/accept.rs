@@ -80,13 +80,17 @@ async fn one<L: Listener>(
 }
 
 /// Takes what is in the accept queue, beyond any limit, and closes the listener; how many
-/// were taken. Closing alone would reset every connection in the queue.
+/// were taken. Closing alone would reset every connection in the queue. One that others
+/// share goes on to let in what comes, for them.
 pub(crate) async fn sweep<L: Listener>(
     mut listener: L,
+    is_shared: bool,
     mut taken: impl FnMut(Accepted<L>),
 ) -> usize {
     let ends = Instant::now() + SWEEP_MOST;
-    listener.refuse_new();
+    if !is_shared {
+        listener.refuse_new();
+    }
     let mut swept = 0;
     loop {
         let left = sweep_once(&mut listener, ends, &mut taken, &mut swept);

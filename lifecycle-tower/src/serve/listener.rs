@@ -129,8 +129,8 @@ pub trait Listener: Sized + Send + 'static {
     /// close. The default does nothing.
     ///
     /// Those of TCP and Unix sockets change the socket itself, so for every process that
-    /// shares it. Wrap a listener that was handed down (socket activation) in one of your own
-    /// that leaves this method out.
+    /// shares it. They leave one alone that was handed down ([`lifecycle::was_inherited`]), and
+    /// none is called with [`Serve::shared_listener`](crate::Serve::shared_listener).
     fn refuse_new(&mut self) {}
 
     /// Whether bytes (or an end) are waiting that a read would give, though it said that it
@@ -194,7 +194,7 @@ impl Listener for TcpListener {
     /// reset; so is, where the filter is not to be had, what arrives in the last microseconds.
     fn refuse_new(&mut self) {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
+        if !lifecycle::was_inherited(&*self) {
             use socket2::SockFilter;
             // Classic BPF on the TCP header: load the flags' byte; with SYN set keep 0 bytes
             // of the segment, else all of it.

@@ -84,6 +84,7 @@ use crate::spread::CloseSpread;
 pub fn serve<L: Listener, S>(listener: L, app: S) -> Serve<L, S> {
     Serve {
         listener,
+        is_shared: false,
         app,
         connection_limit: None,
         limits: Limits {
@@ -103,6 +104,7 @@ pub fn serve<L: Listener, S>(listener: L, app: S) -> Serve<L, S> {
 #[must_use = "a server does nothing until it is spawned"]
 pub struct Serve<L: Listener, S> {
     listener: L,
+    is_shared: bool,
     app: S,
     connection_limit: Option<usize>,
     limits: Limits,
@@ -126,6 +128,13 @@ impl<L: Listener, S> Serve<L, S> {
     /// system is served.
     pub fn connection_limit(self, connections: usize) -> Self {
         Self { connection_limit: Some(connections.max(1)), ..self }
+    }
+
+    /// Other processes listen on the same socket and go on with it: the drain lets it be as it
+    /// is, so that what comes waits for them. Sockets from [`lifecycle::Inherited`] are known to
+    /// be such without it; those that came in another way are not.
+    pub fn shared_listener(self) -> Self {
+        Self { is_shared: true, ..self }
     }
 
     /// How long a request's head may take, from its first byte. Default 30 s, as hyper's.
@@ -283,7 +292,7 @@ where
         };
         let limit =
             self.connection_limit.map(|most| Arc::new(Semaphore::new(most.min(PERMITS_MOST))));
-        server.run(self.listener, limit).await;
+        server.run(self.listener, self.is_shared, limit).await;
         Ok(())
     }
 
@@ -315,7 +324,7 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    async fn run(mut self, mut listener: L, limit: Option<Arc<Semaphore>>) {
+    async fn run(mut self, mut listener: L, is_shared: bool, limit: Option<Arc<Semaphore>>) {
         let handle = self.common.handle.clone();
         let addr =
             listener.local_addr().map_or_else(|_| "?".to_owned(), |addr| format!("{addr:?}"));
@@ -323,7 +332,7 @@ where
             self.spawn(accepted);
         })
         .await;
-        let swept = accept::sweep(listener, |accepted| self.spawn(accepted)).await;
+        let swept = accept::sweep(listener, is_shared, |accepted| self.spawn(accepted)).await;
         self.conns.close();
         tracing::info!(
             name: "listener.closed",

@@ -40,7 +40,9 @@ impl Listener for UnixListener {
     /// connects in the last microseconds is reset.
     fn refuse_new(&mut self) {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Err(error) = SockRef::from(&*self).shutdown(net::Shutdown::Read) {
+        if lifecycle::was_inherited(&*self) {
+            // Others go on with it.
+        } else if let Err(error) = SockRef::from(&*self).shutdown(net::Shutdown::Read) {
             tracing::debug!(target: "lifecycle", %error, "connecting is not refused yet");
         }
     }

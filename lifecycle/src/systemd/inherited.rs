@@ -6,6 +6,8 @@
 //!    closes on exec, and what was inherited over an exec does not; so one that does is not
 //!    inherited, or was taken before.
 //! 2. What was taken closes on exec: children do not hold a listener open.
+//! 3. What was taken is remembered as shared with whoever handed it down
+//!    (`inherited_sockets`), so that a drain leaves the socket as it is.
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,11 +18,14 @@ use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::error::InheritError;
+use crate::inherited_sockets;
 
 /// The sockets that were handed to this process, each to be taken once.
 ///
 /// With socket activation systemd listens before the service runs and while it is restarted:
-/// connections wait in the queue instead of being refused.
+/// connections wait in the queue instead of being refused. They are known afterwards
+/// ([`was_inherited`](crate::was_inherited)): the drain of `lifecycle_tower::serve` closes such a
+/// listener without changing the socket, which is the next process' too.
 ///
 /// # Examples
 /// ```no_run
@@ -78,6 +83,7 @@ impl Inherited {
             let refused = |error| InheritError::Descriptor { descriptor, error };
             let closes = rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC);
             closes.map_err(|error| refused(error.into()))?;
+            inherited_sockets::remember(fd.as_fd()).map_err(refused)?;
             sockets.push(Some(InheritedSocket { name, descriptor, fd }));
         }
         Ok(Self { sockets })
