@@ -256,7 +256,22 @@ async fn a_head_has_its_timeout_and_the_rest_between_requests_another() {
     let get = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
     assert!(!closes_soon(&[get]).await);
     assert!(closes_soon(&[get, "GET / HT"]).await, "half a head");
-    assert!(closes_soon(&[&format!("{get}GET / HT")]).await, "half a head in one segment");
+    assert!(closes_soon(&[&format!("{get}GET"), " / HT"]).await, "half a head in two segments");
+}
+
+/// A client that writes its heads a byte longer than others keeps its connection between
+/// requests for as long as they do.
+#[tokio::test]
+async fn a_head_with_more_bytes_than_it_needs_is_no_half_a_head() {
+    for head in [
+        "GET / HTTP/1.1\r\nhost: x \r\n\r\n",
+        "GET / HTTP/1.1\r\nhost:  x\r\n\r\n",
+        "\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /#fragment HTTP/1.1\r\nhost: x\r\n\r\n",
+    ] {
+        assert!(!closes_soon(&[head]).await, "{head:?}");
+        assert!(!closes_soon(&[head, head]).await, "{head:?}, again");
+    }
 }
 
 #[tokio::test]

@@ -94,14 +94,14 @@ impl Identity {
     }
 }
 
-struct Secure {
+pub(crate) struct Secure {
     identity: Identity,
     addr: SocketAddr,
-    running: Running,
+    pub(crate) running: Running,
 }
 
 impl Secure {
-    async fn start(app: Router) -> Self {
+    pub(crate) async fn start(app: Router) -> Self {
         let (identity, listener) =
             (Identity::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
         let addr = listener.local_addr().unwrap();
@@ -113,7 +113,7 @@ impl Secure {
         Self { identity, addr, running }
     }
 
-    async fn wire(&self, protocol: &[u8]) -> Wire<Box<TlsStream<TcpStream>>> {
+    pub(crate) async fn wire(&self, protocol: &[u8]) -> Wire<Box<TlsStream<TcpStream>>> {
         Wire::over(limited(self.identity.connect(self.addr, protocol)).await.unwrap())
     }
 

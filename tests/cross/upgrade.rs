@@ -13,6 +13,7 @@ use lifecycle::Stage;
 use lifecycle_tower::DrainToken;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::tls::Secure;
 use crate::wire::{Server, limited};
 
 /// Switches protocols and hands the socket to `taken`.
@@ -134,6 +135,28 @@ async fn both_halves_of_a_split_socket_learn_of_the_hard_stop() {
     both.sort();
     assert_eq!(both, [Some("reader"), Some("writer")]);
     assert_eq!(server.report().await.exit_code(), 3);
+}
+
+/// A TLS session takes what is written and waits in the flush for a client that does not read.
+#[tokio::test]
+async fn a_flush_that_waits_learns_of_the_hard_stop_too() {
+    let (told, mut tell) = tokio::sync::mpsc::channel(1);
+    let secure = Secure::start(app(move |mut socket, _token| {
+        let told = told.clone();
+        async move {
+            while socket.write_all(&[0; 4096]).await.is_ok() && socket.flush().await.is_ok() {}
+            told.send(()).await.unwrap();
+        }
+    }))
+    .await;
+    let mut wire = secure.wire(crate::tls::HTTP1).await;
+    wire.send("GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n")
+        .await;
+    wire.expect("101").await;
+    secure.running.stop();
+    limited(secure.running.handle.cancelled()).await;
+    limited(tell.recv()).await.expect("the handler is told");
+    assert_eq!(secure.running.report().await.exit_code(), 3);
 }
 
 #[tokio::test]

@@ -206,6 +206,9 @@ impl<L: Listener> AsyncWrite for CountedIo<L> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        if flushed.is_pending() {
+            this.poll_hard_stop(Way::Write, cx)?;
+        }
         // What a TLS session has encrypted and not yet sent is no more with the socket than
         // what hyper still has. A bare socket never has anything to flush.
         if flushed.is_pending() {
@@ -219,10 +222,14 @@ impl<L: Listener> AsyncWrite for CountedIo<L> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.linger.is_none() {
-            ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+            let shut = Pin::new(&mut this.inner).poll_shutdown(cx)?;
+            if shut.is_pending() {
+                this.poll_hard_stop(Way::Write, cx)?;
+                return Poll::Pending;
+            }
             // An upgraded socket may be read on by its owner; nothing of it is thrown away.
             // A head that was refused half-way has more behind it.
-            let refused = this.state.has_part_of_a_head();
+            let refused = this.state.has_read_ahead();
             let lingers = refused || this.state.wants_linger() || L::has_unread(&this.inner);
             if this.state.is_upgraded() || !lingers {
                 return Poll::Ready(Ok(()));

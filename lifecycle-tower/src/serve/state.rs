@@ -22,6 +22,8 @@ pub(crate) struct ConnState {
     /// Bytes read since the last complete request head; of an HTTP/1 connection without a
     /// request, of the next head.
     since_head: AtomicU64,
+    /// Those of them that came with the request before: a space too many in its head, perhaps.
+    came_along: AtomicU64,
     /// Bytes of the request's body that were not read with its head; `UNKNOWN` if chunked.
     body_left: AtomicU64,
     /// A byte was read or written since last asked.
@@ -64,6 +66,7 @@ impl ConnState {
             flights: Flights::new(),
             task: AtomicWaker::new(),
             since_head: AtomicU64::new(0),
+            came_along: AtomicU64::new(0),
             body_left: AtomicU64::new(0),
             active: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
@@ -80,7 +83,6 @@ impl ConnState {
         }
     }
 
-    /// The same for a connection that grows old.
     pub(crate) fn ageing(old_at: Option<Instant>) -> Self {
         Self { old_at, ..Self::new() }
     }
@@ -98,9 +100,13 @@ impl ConnState {
     pub(crate) fn http1_head(&self, head: u64, body: Option<u64>) {
         // Ordering: Relaxed throughout this file, one task (see the top).
         let with_head = self.since_head.load(Ordering::Relaxed).saturating_sub(head);
+        // If they were no part of this head either, they were of the one before.
+        let came_along = self.came_along.load(Ordering::Relaxed);
+        let with_head = with_head.checked_sub(came_along).unwrap_or(with_head);
         // What was read beyond the body is the next request's.
         let left = body.map_or(UNKNOWN, |body| body.saturating_sub(with_head));
         let ahead = body.map_or(0, |body| with_head.saturating_sub(body));
+        // Ordering: Relaxed, as above.
         self.body_left.store(left, Ordering::Relaxed);
         self.since_head.store(ahead, Ordering::Relaxed);
         self.stream_ended.store(false, Ordering::Relaxed);
@@ -119,12 +125,13 @@ impl ConnState {
         // Ordering: Relaxed, one task.
         let read = self.since_head.load(Ordering::Relaxed);
         let left = self.body_left.load(Ordering::Relaxed);
-        let (next, linger) =
-            if left == UNKNOWN { (0, true) } else { (read.saturating_sub(left), read != left) };
+        // Nothing, if it is not known how much was to come.
+        let next = read.saturating_sub(left);
+        self.since_head.store(next, Ordering::Relaxed);
+        self.came_along.store(next, Ordering::Relaxed);
         // A body that was not wholly read, or a client that sends ahead: more is on its way,
         // and closing on it would reset the response.
-        self.linger.store(linger, Ordering::Relaxed);
-        self.since_head.store(next, Ordering::Relaxed);
+        self.linger.store(read != left, Ordering::Relaxed);
     }
 
     pub(crate) fn set_stream_ended(&self) {
@@ -206,7 +213,14 @@ impl ConnState {
         self.leaving.load(Ordering::Relaxed)
     }
 
+    /// Whether a head has begun since the last response.
     pub(crate) fn has_part_of_a_head(&self) -> bool {
+        // Ordering: Relaxed, one task.
+        self.since_head.load(Ordering::Relaxed) > self.came_along.load(Ordering::Relaxed)
+    }
+
+    /// The same, what came with the request before included.
+    pub(crate) fn has_read_ahead(&self) -> bool {
         // Ordering: Relaxed, one task.
         self.since_head.load(Ordering::Relaxed) > 0
     }
@@ -397,7 +411,7 @@ mod tests {
         state.read(later);
         state.http1_end();
         assert!(state.flights.end() || state.flights.count() == 0);
-        (state.wants_linger(), state.has_part_of_a_head())
+        (state.wants_linger(), state.has_read_ahead())
     }
 
     #[test]
@@ -411,5 +425,34 @@ mod tests {
         assert_eq!(request(55, 50, Some(5), 9), (true, true), "half a head behind a POST");
         assert_eq!(request(50, 50, None, 99), (true, false), "chunked: nobody knows");
         assert_eq!(request(48, 50, Some(0), 0), (false, false), "a head without spaces");
+    }
+
+    #[test]
+    fn a_byte_too_many_with_a_head_is_no_part_of_the_next() {
+        let state = ConnState::new();
+        for _ in 0..1000 {
+            state.read(51);
+            assert!(state.has_part_of_a_head());
+            state.http1_head(50, Some(0));
+            state.http1_end();
+            state.flights.end();
+            assert!(state.has_read_ahead() && !state.has_part_of_a_head());
+        }
+        // Not added up: a body is still known to have come whole.
+        state.read(51);
+        state.http1_head(50, Some(500));
+        assert_eq!(state.body_left.load(Ordering::Relaxed), 499);
+    }
+
+    #[test]
+    fn requests_that_were_sent_ahead_are_each_told_apart() {
+        let state = ConnState::new();
+        state.read(90);
+        for left in [60, 30, 0] {
+            state.http1_head(30, Some(0));
+            assert_eq!(state.since_head.load(Ordering::Relaxed), left);
+            state.http1_end();
+            state.flights.end();
+        }
     }
 }
