@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use lifecycle_drill::{Ended, Process, Setting, Signal as Stop, Subject, Wire};
 use lifecycle_worker::{
     AmqpQueue, AnyQueue, Attempt, Capabilities, Lease, MemoryQueue, Place, Queue, SqsQueue,
 };
@@ -16,7 +17,8 @@ use tempfile::TempDir;
 use tests::brokers::{
     PrivateMoto, PrivateNats, PrivatePostgres, PrivateRabbit, PrivateRedis, free_port,
 };
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -146,6 +148,49 @@ async fn the_url_alone_makes_one_program_work_on_any_queue() {
         }
         println!("{}: {} done", queue.name, ids.len());
     }
+}
+
+/// The shop has a clock, and NATS no dedupe keys for it.
+#[tokio::test]
+async fn the_shop_opens_where_its_clock_cannot_be_had() {
+    let (nats, folder) = (PrivateNats::start().await, TempDir::new().unwrap());
+    let book = format!("sqlite:{}/book.db", folder.path().display());
+    let orders = |process: &str| {
+        tests::told(Subject::new(tests::example("orders")).arg(process))
+            .env("QUEUE_URL", nats.url())
+            .env("DATABASE_URL", &book)
+    };
+    let mut shop = Process::start(&orders("all"), Setting::Plain).await.unwrap();
+    let body = r#"{"item":"tea","ms":1}"#;
+    let order = format!(
+        "POST /orders HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut placing = TcpStream::connect(shop.address()).await.unwrap();
+    placing.write_all(order.as_bytes()).await.unwrap();
+    let mut placed = String::new();
+    timeout(LIMIT, placing.read_to_string(&mut placed)).await.expect("it answers").unwrap();
+    assert!(placed.starts_with("HTTP/1.1 202"), "{placed}");
+    let done = async {
+        loop {
+            let mut wire = Wire::connect(shop.address(), LIMIT).await.unwrap();
+            let asked = wire.get("/orders/1").await.unwrap();
+            if String::from_utf8_lossy(asked.body()).contains("\"state\":\"done\"") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, done).await.expect("the order is prepared");
+    shop.signal(Stop::Term).unwrap();
+    let exit = shop.wait(LIMIT).await.expect("it ends");
+    let log = shop.tail();
+    assert_eq!(exit.ended, Ended::Code(0), "{log}");
+    assert!(log.contains("the book is not counted at night"), "{log}");
+    assert!(log.contains("jobs of orders: 1 finished"), "{log}");
+    let refused = Process::start(&orders("clock"), Setting::Plain).await.expect_err("is a clock");
+    assert!(refused.to_string().contains("dedupe"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

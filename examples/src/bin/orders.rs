@@ -89,10 +89,20 @@ async fn main() -> Result<Report, Box<dyn Error>> {
     life.serve_probes().await?;
     // Under systemd the one grace period counts, whatever the unit's `TimeoutStopSec` is.
     life.notify_systemd(StopTimeout::Extend).await;
+    // Without it `/livez` would pass however long the runtime stood still.
+    life.watchdog(STUCK_AFTER);
     if matches!(process, Process::All | Process::Clock) {
-        let clock = clock(shop.queue.clone())?;
-        life.check(clock.readiness("clock"));
-        life.spawn("clock", clock);
+        match clock(shop.queue.clone()) {
+            // RabbitMQ, NATS, SQS: the shop can do without.
+            Err(error @ ScheduleError::NoDedupe { .. }) if process == Process::All => {
+                tracing::warn!(%error, "the book is not counted at night");
+            }
+            clock => {
+                let clock = clock?;
+                life.check(clock.readiness("clock"));
+                life.spawn("clock", clock);
+            }
+        }
     }
     if matches!(process, Process::All | Process::Web) {
         let server = lifecycle_tower::serve(examples::listen().await?, app(shop.clone()));
@@ -238,3 +248,6 @@ async fn prepare(job: Job, book: Book) -> Result<(), BoxError> {
     tokio::time::sleep(Duration::from_millis(ms.into())).await;
     book.done(order, job.attempt(), job.returns()).await
 }
+
+/// How long the runtime may stand still before `/livez` fails.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
