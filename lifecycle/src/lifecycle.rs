@@ -76,8 +76,8 @@ impl Lifecycle {
     ///
     /// The variables are `LIFECYCLE_GRACE_PERIOD` (else `TERMINATION_GRACE_PERIOD_SECONDS`,
     /// else what the platform gives by default), `LIFECYCLE_PRE_STOP`,
-    /// `LIFECYCLE_LAME_DUCK`, `LIFECYCLE_READINESS` and `LIFECYCLE_PROBE_ADDR`; the README
-    /// has the table. Blocks for the fraction of a millisecond that the thread takes to
+    /// `LIFECYCLE_LAME_DUCK`, `LIFECYCLE_LAME_DUCK_QUIET`, `LIFECYCLE_LAME_DUCK_MIN`,
+    /// `LIFECYCLE_READINESS` and `LIFECYCLE_PROBE_ADDR`; the README has the table. Blocks for the fraction of a millisecond that the thread takes to
     /// start.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ impl Lifecycle {
     }
 
     /// Registers a close hook that is given up after `timeout`, or earlier when less time
-    /// is left.
+    /// is left. One that is given up is cut work: exit code 3.
     pub fn on_close_within<F>(
         &mut self,
         name: impl Into<String>,
