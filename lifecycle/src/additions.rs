@@ -1,11 +1,10 @@
 //! What others put into the report: notes, and what became of jobs.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::jobs::QueueJobs;
 use crate::report::Note;
-use crate::sync::locked;
+use crate::sync::{Mutex, locked};
 
 #[derive(Debug, Default)]
 pub(crate) struct Additions {
@@ -22,15 +21,23 @@ impl Additions {
         }
     }
 
-    /// Keeps the last word about each queue.
+    /// Keeps the last word of each worker about its queue.
     pub(crate) fn jobs_of(&self, of: QueueJobs) {
         let mut jobs = locked(&self.jobs);
-        jobs.retain(|other| other.queue != of.queue);
+        jobs.retain(|other| (&other.queue, other.teller) != (&of.queue, of.teller));
         jobs.push(of);
     }
 
+    /// One for each queue: what its workers have said, added up.
     pub(crate) fn jobs(&self) -> Vec<QueueJobs> {
-        locked(&self.jobs).clone()
+        let mut all: Vec<QueueJobs> = Vec::new();
+        for jobs in &*locked(&self.jobs) {
+            match all.iter_mut().find(|other| other.queue == jobs.queue) {
+                Some(other) => other.add(jobs),
+                None => all.push(jobs.clone()),
+            }
+        }
+        all
     }
 
     pub(crate) fn notes(&self) -> Vec<Note> {

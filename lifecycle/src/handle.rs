@@ -225,7 +225,8 @@ impl Handle {
     }
 
     /// Puts what became of a queue's jobs into the report: a worker's last word, which may be
-    /// said again and replaces the one before of the same queue.
+    /// said again and replaces the one before of the same queue and worker
+    /// ([`QueueJobs::told_by`]). What several workers say of one queue is added up.
     pub fn report_jobs(&self, jobs: QueueJobs) {
         self.shared.additions().jobs_of(jobs);
     }

@@ -32,12 +32,19 @@ pub struct QueueJobs {
     pub returned_unstarted: u64,
     /// Returned to the queue half done.
     pub returned_started: u64,
+    /// Told to the queue again, since its first answer was lost, and then their claim was none
+    /// any more: settled by the first telling, or somebody else has them by now. Nobody waits
+    /// for them.
+    pub settled_perhaps: u64,
     /// Not returned: the queue gives them out again when their lease ends.
     pub left_to_lease: u64,
     /// How long from the report until the last of those leases ends.
     pub lease_ends_in: Option<Duration>,
     /// Claims whose answer did not come, so that they may hold a job until its lease ends.
     pub claims_uncertain: u64,
+    /// Whose word it is.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) teller: u64,
 }
 
 impl QueueJobs {
@@ -45,6 +52,24 @@ impl QueueJobs {
     #[must_use]
     pub fn new(queue: impl Into<String>) -> Self {
         Self { queue: queue.into(), ..Self::default() }
+    }
+
+    /// Told by the worker of that number, which is drawn: words of others of the same queue are
+    /// added to it, and do not replace it.
+    #[must_use]
+    pub fn told_by(self, worker: u64) -> Self {
+        Self { teller: worker, ..self }
+    }
+
+    /// Adds what another worker says of the same queue.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.finished += other.finished;
+        self.returned_unstarted += other.returned_unstarted;
+        self.returned_started += other.returned_started;
+        self.settled_perhaps += other.settled_perhaps;
+        self.left_to_lease += other.left_to_lease;
+        self.claims_uncertain += other.claims_uncertain;
+        self.lease_ends_in = self.lease_ends_in.max(other.lease_ends_in);
     }
 
     /// Whether a job may have to wait for the end of a lease: one that could not be returned, or
@@ -62,6 +87,7 @@ impl fmt::Display for QueueJobs {
         for (count, what) in [
             (self.returned_unstarted, "returned unstarted"),
             (self.returned_started, "returned half done"),
+            (self.settled_perhaps, "settled perhaps"),
             (self.left_to_lease, "left to their lease"),
             (self.claims_uncertain, "claimed perhaps"),
         ] {
