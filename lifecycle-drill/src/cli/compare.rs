@@ -217,7 +217,7 @@ impl Compare {
         let rust = rust.unwrap_or_default();
         let words: Vec<_> = rust.split_whitespace().take(2).collect();
         let ours = match &self.ours {
-            Some(program) => format!(" but for `lifecycle` ({})", program.display()),
+            Some(program) => format!(" (`lifecycle`: {})", program.display()),
             None => String::new(),
         };
         format!(
