@@ -9,16 +9,20 @@
 //!    running past its lease.
 //! 2. One extension at a time, and after one that failed none for a twelfth of the period.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ledger::Ledger;
 use crate::any::AnyQueue;
 use crate::capabilities::Lease;
+use crate::error::QueueError;
 use crate::fate::Standing;
+use crate::handler::message_of;
 use crate::job::{CancelReason, Held};
 use crate::lease::{Due, due, next_look};
 use crate::queue::{Extend, Extended, Queue};
@@ -28,7 +32,7 @@ use crate::telemetry;
 /// Runs until it is dropped.
 pub(super) async fn run(queue: AnyQueue, ledger: Arc<Ledger>) {
     let capabilities = queue.capabilities();
-    let period = capabilities.lease_period().unwrap_or(NOMINAL);
+    let period = capabilities.lease_period().unwrap_or(NOMINAL).min(PERIOD_MOST);
     let is_connection = capabilities.lease == Lease::Connection;
     // Extending is safe to give up: it is said again.
     let bound = capabilities.call_bound.max(period / 3);
@@ -62,7 +66,7 @@ struct Heart {
 
 async fn joined(extending: &mut Option<JoinHandle<Batch>>) -> Batch {
     match extending {
-        // A queue that panics has extended nothing.
+        // Also a panic in the answers' own code has extended nothing.
         Some(task) => task.await.unwrap_or_default(),
         None => std::future::pending().await,
     }
@@ -155,7 +159,12 @@ impl Heart {
                     ..Extend::new(held.receipt.clone())
                 })
                 .collect();
-            let answers = timeout(bound, queue.extend(&extends)).await.unwrap_or_default();
+            let asked = AssertUnwindSafe(queue.extend(&extends)).catch_unwind();
+            let (answers, panicked) = match timeout(bound, asked).await {
+                Ok(Ok(answers)) => (answers, None),
+                Ok(Err(payload)) => (Vec::new(), Some(message_of(&*payload))),
+                Err(_) => (Vec::new(), None),
+            };
             for ((_, held), (extend, answer)) in batch.iter().zip(extends.iter().zip(&answers)) {
                 if let (Some(bytes), Extended::Until(_)) = (&extend.checkpoint, answer) {
                     held.told(bytes);
@@ -163,8 +172,13 @@ impl Heart {
             }
             let mut answers = answers.into_iter();
             let answered = batch.into_iter().map(|(key, held)| {
-                let late = || Extended::Retry(crate::QueueError::timed_out(bound));
-                (key, held, answers.next().unwrap_or_else(late))
+                let none = || {
+                    Extended::Retry(match &panicked {
+                        Some(said) => QueueError::unavailable(format!("it panicked: {said}")),
+                        None => QueueError::timed_out(bound),
+                    })
+                };
+                (key, held, answers.next().unwrap_or_else(none))
             });
             answered.collect()
         }));
@@ -174,6 +188,7 @@ impl Heart {
     fn note(&mut self, batch: Batch) {
         self.extending = None;
         let (mut lost, mut failed, mut failures) = (vec![], None, 0);
+        let is_broken = batch.is_empty();
         let mut state = locked(&self.ledger.state);
         // Also those of a batch that panicked.
         for (_, entry) in &mut state.entries {
@@ -202,7 +217,7 @@ impl Heart {
             }
         }
         drop(state);
-        let rests = self.is_connection || failed.is_some();
+        let rests = self.is_connection || is_broken || failed.is_some();
         self.not_before = rests.then(|| Instant::now() + self.period / 12);
         if let Some(error) = failed {
             telemetry::not_extended(self.queue.name(), failures, &error);
@@ -214,3 +229,6 @@ impl Heart {
 /// The period that stands for a lease which is the connection: a twelfth of it is how often the
 /// queue is asked, and what a job has from being told that it is lost until it is dropped.
 const NOMINAL: Duration = Duration::from_secs(12);
+/// Longer leases are extended when a year is left, whatever their queue makes of one without
+/// end; and no sum with a time of today overflows.
+const PERIOD_MOST: Duration = Duration::from_secs(365 * 24 * 3600);

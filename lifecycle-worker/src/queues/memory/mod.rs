@@ -84,10 +84,11 @@ impl MemoryQueue {
         Self { shared: Arc::new(shared), me: Arc::new(Claimant::new()), lease: LEASE }
     }
 
-    /// With that lease for what this value and its clones claim. Default: 30 s.
+    /// With that lease for what this value and its clones claim, a hundred years at most.
+    /// Default: 30 s.
     #[must_use]
     pub fn lease(self, period: Duration) -> Self {
-        Self { lease: period, ..self }
+        Self { lease: period.min(Duration::from_nanos(FAR)), ..self }
     }
 
     /// Another claiming identity on the same jobs, as if of another process. It is open, also
