@@ -5,11 +5,14 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use thiserror::Error;
 
 pub use lifecycle::BoxError;
+
+use crate::handler::message_of;
 
 /// What went wrong with a queue.
 ///
@@ -85,21 +88,27 @@ impl fmt::Debug for QueueError {
 }
 
 /// The error with its sources, on one line; what an error has said of its source is not said
-/// again.
+/// again. It never panics, whatever errors of others do.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
+    let mut text = words(error);
+    let mut source = catch_unwind(AssertUnwindSafe(|| error.source())).unwrap_or_default();
     // Bound: a chain of errors is short, and one that is a circle is cut.
     for _ in 0..SOURCES_MOST {
         let Some(error) = source else { break };
-        let said = error.to_string();
+        let said = words(error);
         if !text.ends_with(&said) {
             text.push_str(": ");
             text.push_str(&said);
         }
-        source = error.source();
+        source = catch_unwind(AssertUnwindSafe(|| error.source())).unwrap_or_default();
     }
     text
+}
+
+fn words(error: &(dyn Error + 'static)) -> String {
+    catch_unwind(AssertUnwindSafe(|| error.to_string())).unwrap_or_else(|payload| {
+        format!("an error that panicked when it was shown: {}", message_of(&*payload))
+    })
 }
 
 /// What a handler may return to say more than that it failed.

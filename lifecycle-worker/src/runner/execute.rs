@@ -3,6 +3,8 @@
 //! # Invariants
 //! 1. The task's own [`Job`] goes last: the ledger hears that the job has stopped only when
 //!    the handler's future is gone.
+//! 2. What of theirs panics, the future's own drop too, is a failure of the job: given back it
+//!    would count no attempt, and come again for ever.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -32,18 +34,20 @@ pub(super) fn execute(
     async move {
         // Declared first, dropped last: invariant 1.
         let own = own;
-        let ended = {
-            let working = AssertUnwindSafe(working).catch_unwind();
+        // The span of theirs too is entered within what catches.
+        let working = AssertUnwindSafe(working.instrument(span)).catch_unwind();
+        let ending = async {
             match limit {
                 None => returned(working.await),
                 // In a box: its timers would make the task of every job twice as large.
                 Some(limit) => Box::pin(limited(working, limit, &held)).await,
             }
         };
+        let ended = AssertUnwindSafe(ending).catch_unwind().await;
+        let ended = ended.unwrap_or_else(|payload| Ended::Panicked(message_of(&*payload)));
         ledger.ended(key, &held, ended);
         drop(own);
     }
-    .instrument(span)
 }
 
 async fn limited(working: impl Future<Output = Caught>, limit: Duration, held: &Held) -> Ended {
