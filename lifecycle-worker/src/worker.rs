@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::{Check, Component, Handle, Role};
+use tokio::sync::Semaphore;
 
 use crate::any::AnyQueue;
 use crate::error::BoxError;
@@ -85,16 +86,17 @@ impl Worker {
         Self { queue, handler, settings, standing: Standing::default() }
     }
 
-    /// So many jobs at a time, one at least. Default: 10 (Sidekiq's was that for long).
+    /// So many jobs at a time, one at least, and at most as many as a tokio semaphore has
+    /// permits. Default: 10 (Sidekiq's was that for long).
     pub fn concurrency(mut self, concurrency: usize) -> Self {
-        self.settings.concurrency = concurrency.max(1);
+        self.settings.concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         self
     }
 
     /// Claims so many jobs beyond the free slots, which wait for one. Default: none, so that a
-    /// job that is claimed runs.
+    /// job that is claimed runs. At most as many as [`concurrency`](Self::concurrency) may be.
     pub fn prefetch(mut self, prefetch: usize) -> Self {
-        self.settings.prefetch = prefetch;
+        self.settings.prefetch = prefetch.min(Semaphore::MAX_PERMITS);
         self
     }
 
@@ -113,9 +115,10 @@ impl Worker {
 
     /// How long a claim waits for a first job before it begins anew: how often an idle worker
     /// is heard of ([`heartbeat`](lifecycle::Spawned::heartbeat) wants a longer limit).
-    /// Default: 5 s.
+    /// Default: 5 s; 10 ms at least, which is also the pause after a queue has said at once that
+    /// it has nothing: an idle worker asks a hundred times a second at most.
     pub fn claim_wait(mut self, wait: Duration) -> Self {
-        self.settings.claim_wait = wait;
+        self.settings.claim_wait = wait.max(runner::CLAIM_WAIT_LEAST);
         self
     }
 

@@ -421,3 +421,68 @@ async fn headers_and_kind_reach_the_handler() {
     kit.signal(Signal::Terminate);
     kit.report().await.is_clean();
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_number_of_jobs_at_a_time_is_too_large() {
+    let (queue, log) = (MemoryQueue::new("mail"), Log::default());
+    push(&queue, 3).await;
+    let worker = Worker::new(queue, async |_job: Job| sleep(Duration::from_secs(1)).await);
+    let kit = started(log.of(worker.concurrency(usize::MAX).prefetch(usize::MAX))).await;
+    log.reaches(3).await;
+    kit.signal(Signal::Terminate);
+    kit.report().await.is_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_lease_is_too_long() {
+    let (queue, log) = (MemoryQueue::new("mail").lease(Duration::MAX), Log::default());
+    push(&queue, 1).await;
+    let worker = Worker::new(queue, async |job: Job| {
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(job.cancel_reason(), None);
+    });
+    let kit = started(log.of(worker)).await;
+    assert_eq!(log.reaches(1).await[0].outcome.name(), "done");
+    kit.signal(Signal::Terminate);
+    kit.report().await.is_clean();
+}
+
+/// What waits for a slot has none that could be freed.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_lost_while_its_job_waits_frees_no_slot() {
+    let queue = Faulty::new(MemoryQueue::new("mail").lease(Duration::from_secs(12)));
+    push(&queue, 3).await;
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (log, greatest) = (Log::default(), most.clone());
+    let worker = Worker::new(queue.clone(), move |_job: Job| {
+        let (now, most) = (now.clone(), greatest.clone());
+        async move {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            sleep(Duration::from_secs(60)).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+        }
+    });
+    *queue.lost.lock().unwrap() = Some("2".into());
+    let kit = started(log.of(worker.concurrency(1).prefetch(2))).await;
+    sleep(Duration::from_secs(10)).await;
+    assert!(queue.extends.load(Ordering::SeqCst) > 0, "it is told that the lease is lost");
+    queue.lost.lock().unwrap().take();
+    log.reaches(3).await;
+    assert_eq!(most.load(Ordering::SeqCst), 1);
+    kit.signal(Signal::Terminate);
+    kit.report().await.is_clean();
+}
+
+/// In time that passes: a worker that asks without end lets no other pass.
+#[tokio::test]
+async fn a_worker_that_is_to_wait_for_nothing_asks_a_hundred_times_a_second_at_most() {
+    let queue = Faulty::new(MemoryQueue::new("mail"));
+    let worker = Worker::new(queue.clone(), async |_job: Job| {});
+    let began = Instant::now();
+    let kit = started(worker.claim_wait(Duration::ZERO)).await;
+    sleep(Duration::from_millis(200)).await;
+    let (asked, most) = (queue.claims.load(Ordering::SeqCst), began.elapsed().as_millis() / 10);
+    assert!(asked > 0 && asked as u128 <= most + 1, "{asked} times, {most} at most");
+    kit.signal(Signal::Terminate);
+    kit.report().await.is_clean();
+}

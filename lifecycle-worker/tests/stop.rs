@@ -387,3 +387,39 @@ async fn at_whatever_moment_the_stop_comes_nothing_is_lost() {
         assert_eq!((jobs.left_to_lease, jobs.claims_uncertain), (0, 0), "{jobs}");
     }
 }
+
+/// Each has its say: what one does not know of another may wait for a lease.
+#[tokio::test(start_paused = true)]
+async fn two_workers_on_queues_of_one_name_both_count() {
+    let (lame, good) = (Faulty::new(MemoryQueue::new("mail")), MemoryQueue::new("mail"));
+    lame.set(|faults| (faults.claim, faults.interrupt) = (Fault::Hangs, Fault::Hangs));
+    push(&good, 1).await;
+    let mut kit = TestKit::new(Lifecycle::builder().grace_period(SECOND * 30));
+    kit.life().spawn("lame", Worker::new(lame, async |_job: Job| {}));
+    // The last to report.
+    kit.life().spawn("good", Worker::new(good, async |_job: Job| sleep(SECOND * 20).await));
+    kit.start().await;
+    sleep(SECOND).await;
+    kit.signal(Signal::Terminate);
+    let report = kit.report().await;
+    report.exit_code(3);
+    let jobs: Vec<_> = report.report().jobs().iter().map(ToString::to_string).collect();
+    assert_eq!(jobs, ["jobs of mail: 1 finished, 1 claimed perhaps"]);
+}
+
+/// It is settled as it was told, or another has it: nobody waits for a lease of this worker's.
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_whose_answer_was_lost_is_settled_perhaps() {
+    let (queue, log) = (Faulty::new(MemoryQueue::new("mail")), Log::default());
+    push(&queue, 1).await;
+    queue.set(|faults| faults.ack = Fault::IsNotHeard);
+    let worker = Worker::new(queue.clone(), async |_job: Job| sleep(SECOND).await);
+    let kit = started(log.of(worker)).await;
+    sleep(SECOND / 2).await;
+    kit.signal(Signal::Terminate);
+    let report = kit.report().await;
+    assert_eq!(log.outcomes(), ["lost:1"]);
+    assert_eq!(jobs_line(report.report()), "jobs of mail: 0 finished, 1 settled perhaps");
+    report.exit_code(0);
+    assert_eq!(stats(&queue.inner).await.done, 1);
+}

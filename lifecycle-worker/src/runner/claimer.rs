@@ -21,10 +21,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::execute::execute;
 use super::ledger::Ledger;
-use super::{Settings, Standing, while_it_changes};
+use super::{CLAIM_WAIT_LEAST, Settings, Standing, while_it_changes};
 use crate::any::AnyQueue;
 use crate::claimed::Claimed;
 use crate::error::{BoxError, QueueError, chain};
+use crate::fate::Standing as Fate;
 use crate::handler::AnyHandler;
 use crate::job::{Held, Job};
 use crate::queue::Queue;
@@ -103,6 +104,7 @@ impl Claimer {
                 break Err(error);
             }
             self.claim_if_room().await;
+            let at_once = matches!(self.claim, Some(Claim::Answered(_)));
             match self.event().await {
                 Event::Alive => self.handle.beat(),
                 Event::Changed => tokio::task::yield_now().await,
@@ -110,12 +112,11 @@ impl Claimer {
                 Event::Ready(Ok(())) => self.is_ready = true,
                 Event::Ready(Err(error)) => break Err(error),
                 Event::Claimed(Ok(jobs)) => {
-                    let is_empty = jobs.is_empty();
-                    self.claimed(jobs);
-                    if is_empty {
+                    if jobs.is_empty() && at_once {
                         // A queue that does not wait must not keep this thread to itself.
-                        tokio::task::yield_now().await;
+                        self.resume_at = Some(Instant::now() + CLAIM_WAIT_LEAST);
                     }
+                    self.claimed(jobs);
                 }
                 Event::Claimed(Err(error)) if error.is_fatal() => break Err(error.into()),
                 Event::Claimed(Err(error)) => self.failed(&error),
@@ -129,7 +130,7 @@ impl Claimer {
     ///
     /// What is dropped here is only the waiting: the claim is on its own task.
     async fn event(&mut self) -> Event {
-        let has_slot = self.ledger.used() < self.settings.concurrency + self.buffer.len();
+        let has_slot = self.ledger.busy() < self.settings.concurrency;
         let asks = !self.is_ready && has_slot && self.resume_at.is_none();
         let Self { ledger, claim, handler, resume_at, settings, .. } = self;
         tokio::select! {
@@ -147,8 +148,7 @@ impl Claimer {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let mut slots = self.settings.concurrency + self.buffer.len();
-        slots = slots.saturating_sub(self.ledger.used());
+        let mut slots = self.settings.concurrency.saturating_sub(self.ledger.busy());
         let mut started = Vec::with_capacity(slots.min(self.buffer.len()));
         while slots > 0 && !self.buffer.is_empty() {
             if !self.is_ready {
@@ -200,7 +200,7 @@ impl Claimer {
         let is_claiming = self.claim.is_some();
         // While a claim is under way a slot matters only to what waits for one.
         let wants_slot = !is_claiming || !self.buffer.is_empty();
-        let most = self.settings.concurrency + self.settings.prefetch;
+        let most = self.settings.concurrency.saturating_add(self.settings.prefetch);
         let room = self.ledger.room(most, wants_slot);
         let may_claim = self.is_ready || self.settings.prefetch > 0;
         if is_claiming || !may_claim || self.resume_at.is_some() {
@@ -226,6 +226,8 @@ impl Claimer {
         }
         self.failures = 0;
         self.handle.beat();
+        // Those whose lease is lost have left the ledger, and would gather here.
+        self.buffer.retain(|(_, held)| held.fate.standing() == Fate::Unstarted);
         self.buffer.extend(self.ledger.take(jobs, &self.gate));
     }
 
@@ -283,11 +285,12 @@ async fn answer(claim: &mut Option<Claim>) -> Answer {
 /// Asks the claim to end, again and again: it may not have begun to wait the first time.
 async fn interrupting(queue: &AnyQueue) {
     let mut pause = INTERRUPT_AGAIN;
-    loop {
-        queue.interrupt().await;
+    // One that panics would again: then its claim is only waited for.
+    while AssertUnwindSafe(queue.interrupt()).catch_unwind().await.is_ok() {
         sleep(pause).await;
         pause = (pause * 2).min(INTERRUPT_AGAIN_MOST);
     }
+    std::future::pending().await
 }
 
 /// How long to wait after so many failures: from 0.1 s doubling to 5 s, half of it drawn.

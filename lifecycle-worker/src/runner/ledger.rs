@@ -5,9 +5,11 @@
 //! # Invariants
 //! 1. An entry stays until the queue has answered for it, its lease is over and its handler has
 //!    stopped, or the worker ends.
-//! 2. A slot is freed once: when the handler has ended, or the job goes without one.
+//! 2. A slot is freed once: when the handler has ended, or the job goes without one. A job that
+//!    waits for a slot has none: its end lets no other begin.
 //! 3. No lock is held where foreign code runs: handlers, wakers, callbacks.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use lifecycle::{Gate, InFlight};
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 use super::tally::Tally;
 use crate::claimed::Claimed;
 use crate::fate::Standing;
+use crate::handler::message_of;
 use crate::job::{CancelReason, Held};
 use crate::queue::{Next, Start};
 use crate::retry::Retry;
@@ -44,8 +47,10 @@ pub(crate) struct Ledger {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) entries: Slab<Entry>,
-    /// Slots in use: claimed and neither ended nor gone.
-    pub(super) used: usize,
+    /// Claimed, for the next slots.
+    waiting: usize,
+    /// Slots in use: begun and neither ended nor gone.
+    busy: usize,
     pub(super) todo: Vec<Todo>,
     pub(super) tally: Tally,
     pub(super) is_quiet: bool,
@@ -60,7 +65,7 @@ pub(super) struct Entry {
     pub(super) held: Arc<Held>,
     pub(super) lease_ends: Option<Instant>,
     pub(super) is_extending: bool,
-    pub(super) uses_slot: bool,
+    slot: Slot,
     pub(super) abort: Option<AbortHandle>,
     /// What the queue is told when the last clone of its [`Job`](crate::Job) has gone, if its
     /// handler has ended and was not done.
@@ -69,12 +74,25 @@ pub(super) struct Entry {
     _in_flight: Option<InFlight>,
 }
 
+/// How a job counts against the concurrency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    /// It waits for one.
+    Waits,
+    /// It has one.
+    Has,
+    /// It needs none any more.
+    Freed,
+}
+
 /// What the queue is to be told.
 #[derive(Debug)]
 pub(super) struct Todo {
     pub(super) key: usize,
     pub(super) held: Arc<Held>,
     pub(super) what: What,
+    /// Whether the queue was told before, and may have heard it.
+    pub(super) was_told: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -88,7 +106,8 @@ impl Ledger {
     pub(crate) fn new(queue: Arc<str>, retry: Retry) -> Self {
         let state = State {
             entries: Slab::new(),
-            used: 0,
+            waiting: 0,
+            busy: 0,
             todo: Vec::new(),
             tally: Tally::default(),
             is_quiet: false,
@@ -104,6 +123,11 @@ impl Ledger {
             for_heart: Notify::new(),
             changed: Notify::new(),
         }
+    }
+
+    /// The queue's name.
+    pub(super) fn queue(&self) -> &str {
+        &self.queue
     }
 
     /// Claims nothing from here on.
@@ -122,11 +146,18 @@ impl Ledger {
         let mut state = locked(&self.state);
         state.wants_slot = wants_slot;
         let unsettled = state.entries.len();
-        most.saturating_sub(state.used).min((most * 2 + UNSETTLED_MOST).saturating_sub(unsettled))
+        let unsettled_most = most.saturating_mul(2).saturating_add(UNSETTLED_MOST);
+        most.saturating_sub(state.used()).min(unsettled_most.saturating_sub(unsettled))
     }
 
+    /// Claimed and neither ended nor gone.
     pub(super) fn used(&self) -> usize {
-        locked(&self.state).used
+        locked(&self.state).used()
+    }
+
+    /// Slots in use.
+    pub(super) fn busy(&self) -> usize {
+        locked(&self.state).busy
     }
 
     /// Takes what was claimed, in its order.
@@ -136,12 +167,12 @@ impl Ledger {
             let lease_ends = claimed.lease_ends;
             let held = Arc::new(Held::new(Arc::clone(&self.queue), claimed));
             let _in_flight = enter(&held);
-            let (abort, verdict, uses_slot, is_extending) = (None, None, true, false);
-            Entry { held, lease_ends, is_extending, uses_slot, abort, verdict, _in_flight }
+            let (abort, verdict, slot, is_extending) = (None, None, Slot::Waits, false);
+            Entry { held, lease_ends, is_extending, slot, abort, verdict, _in_flight }
         };
         let entries: Vec<_> = claimed.into_iter().map(entry).collect();
         let mut state = locked(&self.state);
-        state.used += entries.len();
+        state.waiting += entries.len();
         let taken = entries
             .into_iter()
             .map(|entry| {
@@ -161,8 +192,10 @@ impl Ledger {
     pub(super) fn started(&self, started: Vec<(usize, Arc<Held>, AbortHandle)>) {
         let mut state = locked(&self.state);
         for (key, held, abort) in started {
-            if let Some(entry) = state.entry(key, &held) {
-                entry.abort = Some(abort);
+            let Some(entry) = state.entry(key, &held) else { continue };
+            entry.abort = Some(abort);
+            if entry.slot == Slot::Waits {
+                state.count(key, Slot::Has);
             }
         }
     }
@@ -187,9 +220,11 @@ impl Ledger {
         self.let_go(key, held, is_ours.then_some(what));
     }
 
-    /// Outside of the lock: an error's Display is foreign code.
+    /// Outside of the lock: an error's Display and its drop are foreign code.
     fn what(&self, held: &Held, ended: Ended) -> What {
-        match ended.verdict(held.attempt, &self.retry, held.cancel_reason()) {
+        let verdict = |ended: Ended| ended.verdict(held.attempt, &self.retry, held.cancel_reason());
+        let said = catch_unwind(AssertUnwindSafe(|| verdict(ended)));
+        match said.unwrap_or_else(|payload| verdict(Ended::Panicked(message_of(&*payload)))) {
             Verdict::Ack => What::Ack,
             Verdict::Fail { error, next } => What::Fail { error, next },
             Verdict::Release => What::Release(Start::Started),
@@ -227,12 +262,13 @@ impl Ledger {
     /// Frees the slot, and has the queue told.
     fn let_go(&self, key: usize, held: &Arc<Held>, what: Option<What>) {
         let mut state = locked(&self.state);
-        let Some(entry) = state.entry(key, held) else { return };
-        let frees = std::mem::take(&mut entry.uses_slot);
-        state.used -= usize::from(frees);
+        if state.entry(key, held).is_none() {
+            return;
+        }
+        let frees = state.count(key, Slot::Freed);
         let tells = what.is_some();
         if let Some(what) = what {
-            state.todo.push(Todo { key, held: Arc::clone(held), what });
+            state.todo.push(Todo { key, held: Arc::clone(held), what, was_told: false });
         }
         let wakes_claimer = frees && std::mem::take(&mut state.wants_slot);
         let is_quiet = state.is_quiet;
@@ -331,16 +367,30 @@ impl State {
     }
 
     pub(super) fn remove(&mut self, key: usize) -> Entry {
-        let entry = self.entries.remove(key);
-        self.used -= usize::from(entry.uses_slot);
-        entry
+        self.count(key, Slot::Freed);
+        self.entries.remove(key)
+    }
+
+    fn used(&self) -> usize {
+        self.waiting + self.busy
+    }
+
+    /// Counts that job's slot anew; whether that changes anything.
+    fn count(&mut self, key: usize, to: Slot) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        let from = std::mem::replace(&mut entry.slot, to);
+        for (count, of) in [(&mut self.waiting, Slot::Waits), (&mut self.busy, Slot::Has)] {
+            *count -= usize::from(from == of);
+            *count += usize::from(to == of);
+        }
+        from != to
     }
 
     /// Those whose handler has begun and not ended.
     fn running(&self) -> impl Iterator<Item = (usize, &Entry)> {
         let runs = |entry: &Entry| {
             let lost = entry.held.fate.standing() == Standing::Lost;
-            entry.held.fate.standing() == Standing::Running || (lost && entry.uses_slot)
+            entry.held.fate.standing() == Standing::Running || (lost && entry.slot == Slot::Has)
         };
         self.entries.iter().filter(move |(_, entry)| runs(entry))
     }

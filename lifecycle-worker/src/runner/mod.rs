@@ -66,3 +66,6 @@ async fn while_it_changes(number: impl Fn() -> usize) {
 }
 
 const TURNS_MOST: usize = 16;
+/// Between two claims that find nothing: what is asked more often than that costs a core, or
+/// money.
+pub(crate) const CLAIM_WAIT_LEAST: Duration = Duration::from_millis(10);

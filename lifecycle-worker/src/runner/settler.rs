@@ -151,7 +151,7 @@ impl Settler {
                 (Settled::Retry(error), _) => {
                     if lease_ends.is_none_or(|ends| ends > now) {
                         again = Some(error);
-                        self.todo.push(todo);
+                        self.todo.push(Todo { was_told: true, ..todo });
                         continue;
                     }
                     SettlementKind::LeftToLease
@@ -160,6 +160,7 @@ impl Settler {
             let tally = &mut state.tally;
             match (kind, &todo.what) {
                 (SettlementKind::Returned, What::Release(start)) => tally.returned(*start),
+                (SettlementKind::Lost, _) if todo.was_told => tally.settled_perhaps(),
                 (SettlementKind::Lost | SettlementKind::LeftToLease, _) => tally.lost(lease_ends),
                 _ => tally.finished(),
             }

@@ -7,12 +7,14 @@
 //! 3. The heartbeat and the settler outlive the last job.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifecycle::{Handle, Phase};
-use tokio::task::JoinHandle;
+use futures_util::FutureExt;
+use lifecycle::{Handle, Phase, QueueJobs};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::claimer::Claimer;
@@ -20,7 +22,7 @@ use super::ledger::Ledger;
 use super::{Settings, Standing, heartbeat, settler};
 use crate::any::AnyQueue;
 use crate::error::{BoxError, QueueError, chain};
-use crate::handler::AnyHandler;
+use crate::handler::{AnyHandler, message_of};
 use crate::job::CancelReason;
 use crate::queue::Queue;
 use crate::sync::locked;
@@ -52,8 +54,8 @@ pub(crate) async fn run(
     );
     let mut worker = Running {
         claimer: Some(Task::spawn(claimer.run())),
-        _heart: Task::spawn(heartbeat::run(queue.clone(), Arc::clone(&ledger))),
-        _settler: Task::spawn(settler::run(
+        heart: Task::spawn(heartbeat::run(queue.clone(), Arc::clone(&ledger))),
+        settler: Task::spawn(settler::run(
             queue.clone(),
             Arc::clone(&ledger),
             Arc::clone(&settings),
@@ -64,6 +66,7 @@ pub(crate) async fn run(
         settings,
         handle,
         failure: None,
+        number: fastrand::u64(..),
     };
     worker.serve().await;
     worker.quiet().await;
@@ -123,23 +126,28 @@ struct Running {
     claimer: Option<Task<Result<(), BoxError>>>,
     /// When a claim that was under way at the cause is no more waited for.
     claim_deadline: Instant,
-    _heart: Task<()>,
-    _settler: Task<()>,
+    heart: Task<()>,
+    settler: Task<()>,
     failure: Option<BoxError>,
+    /// Tells this worker's reports from those of another on a queue of that name.
+    number: u64,
 }
 
 impl Running {
-    /// Until the cause. A claimer that ends by itself is one.
+    /// Until the cause. A task that ends by itself is one.
     async fn serve(&mut self) {
         let handle = self.handle.clone();
+        let Some(claimer) = &mut self.claimer else { return };
         tokio::select! {
-            () = handle.lame_duck() => {}
-            () = self.claimer_ends() => {
-                let reason = format!("the worker of {} cannot go on", self.queue.name());
-                self.handle.shutdown(reason);
-                self.handle.lame_duck().await;
-            }
+            () = handle.lame_duck() => return,
+            end = &mut claimer.0 => self.claimer_has_ended(end),
+            // They run until they are dropped: an end of theirs is a panic.
+            Err(error) = &mut self.heart.0 => self.broke(&error),
+            Err(error) = &mut self.settler.0 => self.broke(&error),
         }
+        let reason = format!("the worker of {} cannot go on", self.ledger.queue());
+        self.handle.shutdown(reason);
+        self.handle.lame_duck().await;
     }
 
     /// No new claims; what runs finishes, until the hard stop.
@@ -192,16 +200,19 @@ impl Running {
             self.ledger.claim_is_uncertain();
         }
         let by = self.end_by().min(Instant::now() + self.queue.capabilities().call_bound);
-        let closed = timeout_at(by, self.queue.close()).await;
-        if let Ok(Err(error)) = &closed {
-            telemetry::not_closed(self.queue.name(), error);
-        }
+        // Before too: whatever becomes of the close, the report has it.
+        self.report();
+        close_until(&self.queue, by).await;
+        self.report();
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    fn report(&self) {
         let state = locked(&self.ledger.state);
         let left = state.entries.iter().map(|(_, entry)| entry.lease_ends);
-        let jobs = state.tally.report(self.queue.name(), left);
+        let jobs = state.tally.report(self.ledger.queue(), left);
         drop(state);
-        self.handle.report_jobs(jobs);
-        self.failure.take().map_or(Ok(()), Err)
+        self.handle.report_jobs(jobs.told_by(self.number));
     }
 
     /// Waits for `done`, until the deadline or `or`.
@@ -221,15 +232,22 @@ impl Running {
     async fn claimer_ends(&mut self) {
         let Some(claimer) = &mut self.claimer else { return };
         let end = (&mut claimer.0).await;
+        self.claimer_has_ended(end);
+    }
+
+    fn claimer_has_ended(&mut self, end: Result<Result<(), BoxError>, JoinError>) {
         self.claimer = None;
-        let failed = |error: BoxError| -> Option<BoxError> {
-            Some(format!("the worker of {} cannot go on: {error}", self.queue.name()).into())
-        };
         match end {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.failure = Some(error),
-            Err(error) => self.failure = failed(error.into()),
+            Err(error) => self.broke(&error),
         }
+    }
+
+    /// A task of this worker's own has panicked.
+    fn broke(&mut self, error: &JoinError) {
+        let queue = self.ledger.queue();
+        self.failure = Some(format!("the worker of {queue} cannot go on: {error}").into());
     }
 
     /// When handlers are dropped: early enough in the cancel window to return their jobs.
@@ -256,11 +274,21 @@ impl Running {
 async fn close(queue: &AnyQueue, handle: &Handle) -> Result<(), BoxError> {
     handle.draining().await;
     let by = Instant::now() + queue.capabilities().call_bound;
-    if let Ok(Err(error)) = timeout_at(by, queue.close()).await {
-        telemetry::not_closed(queue.name(), &error);
-    }
-    handle.report_jobs(lifecycle::QueueJobs::new(queue.name()));
+    handle.report_jobs(QueueJobs::new(queue.name()).told_by(fastrand::u64(..)));
+    close_until(queue, by).await;
     Ok(())
+}
+
+async fn close_until(queue: &AnyQueue, by: Instant) {
+    let closing = AssertUnwindSafe(queue.close()).catch_unwind();
+    let error = match timeout_at(by, closing).await {
+        Ok(Err(payload)) => {
+            QueueError::unavailable(format!("it panicked: {}", message_of(&*payload)))
+        }
+        Ok(Ok(Err(error))) => error,
+        Ok(Ok(Ok(()))) | Err(_) => return,
+    };
+    telemetry::not_closed(queue.name(), &error);
 }
 
 /// Waits until the ledger is as `done` wants it.

@@ -14,6 +14,7 @@ pub(super) struct Tally {
     finished: u64,
     returned_unstarted: u64,
     returned_started: u64,
+    settled_perhaps: u64,
     left_to_lease: u64,
     claims_uncertain: u64,
     last_lease_ends: Option<Instant>,
@@ -35,6 +36,11 @@ impl Tally {
             Start::Unstarted => &mut self.returned_unstarted,
         };
         *count += u64::from(self.is_counting);
+    }
+
+    /// The queue was told before, and its answer was lost; now the claim is none any more.
+    pub(super) fn settled_perhaps(&mut self) {
+        self.settled_perhaps += u64::from(self.is_counting);
     }
 
     /// The queue gives it out again when its lease ends.
@@ -59,6 +65,7 @@ impl Tally {
         jobs.finished = self.finished;
         jobs.returned_unstarted = self.returned_unstarted;
         jobs.returned_started = self.returned_started;
+        jobs.settled_perhaps = self.settled_perhaps;
         jobs.claims_uncertain = self.claims_uncertain;
         jobs.left_to_lease = self.left_to_lease;
         let mut last = self.last_lease_ends;

@@ -2,7 +2,9 @@
 //! misbehaves on demand.
 #![allow(dead_code, unreachable_pub, reason = "not every test file uses all of it")]
 
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,11 +74,27 @@ pub enum Fault {
     Hangs,
     /// It panics.
     Panics,
+    /// It does what it was asked, and its answer is lost.
+    IsNotHeard,
     /// It answers, and for nothing that it was asked.
     SaysNothing,
     /// It gives up after 5 s without an answer.
     TimesOut,
+    /// It fails, with an error that cannot be shown.
+    Unspeakable,
 }
+
+/// An error that panics when it is shown.
+#[derive(Debug)]
+pub struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("no words")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
 
 /// The faults of each call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,11 +116,18 @@ pub struct Faulty {
     pub faults: Arc<Mutex<Faults>>,
     /// Whether the connection is the lease.
     pub by_connection: bool,
+    /// How often it was asked for jobs.
+    pub claims: Arc<AtomicUsize>,
+    /// How often it was asked to extend.
+    pub extends: Arc<AtomicUsize>,
+    /// The id of a job whose lease it says is lost.
+    pub lost: Arc<Mutex<Option<String>>>,
 }
 
 impl Faulty {
     pub fn new(inner: MemoryQueue) -> Self {
-        Self { inner, faults: Arc::default(), by_connection: false }
+        let (faults, claims, extends) = (Arc::default(), Arc::default(), Arc::default());
+        Self { inner, faults, by_connection: false, claims, extends, lost: Arc::default() }
     }
 
     /// Its jobs are held by the connection: `extend` says that it is lost if it is to fail.
@@ -117,8 +142,9 @@ impl Faulty {
     async fn suffer(&self, which: impl Fn(&Faults) -> Fault) -> Result<(), QueueError> {
         let fault = which(&self.faults.lock().unwrap());
         match fault {
-            Fault::None => Ok(()),
+            Fault::None | Fault::IsNotHeard => Ok(()),
             Fault::Fails => Err(QueueError::unavailable("cut")),
+            Fault::Unspeakable => Err(QueueError::unavailable(Unspeakable)),
             Fault::Hangs => std::future::pending().await,
             Fault::Panics => panic!("as it was told"),
             Fault::SaysNothing => Ok(()),
@@ -165,6 +191,7 @@ impl Queue for Faulty {
     }
 
     async fn claim(&self, max: NonZeroUsize, wait: Duration) -> Result<Vec<Claimed>, QueueError> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
         self.suffer(|faults| faults.claim).await?;
         let claimed = self.inner.claim(max, wait).await?;
         Ok(match self.by_connection {
@@ -180,11 +207,19 @@ impl Queue for Faulty {
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Settled> {
-        if self.faults.lock().unwrap().ack == Fault::SaysNothing {
-            return Vec::new();
-        }
-        match self.suffer(|faults| faults.ack).await {
-            Ok(()) => self.inner.ack(receipts).await,
+        let fault = self.faults.lock().unwrap().ack;
+        match self.suffer(|_| fault).await {
+            Ok(()) if fault == Fault::SaysNothing => Vec::new(),
+            Ok(()) => match (self.inner.ack(receipts).await, fault) {
+                (answers, Fault::IsNotHeard) if answers.iter().any(Settled::is_done) => {
+                    retry(receipts)
+                }
+                (answers, _) => answers,
+            },
+            Err(_) if fault == Fault::Unspeakable => receipts
+                .iter()
+                .map(|_| Settled::Retry(QueueError::unavailable(Unspeakable)))
+                .collect(),
             Err(_) => retry(receipts),
         }
     }
@@ -201,10 +236,21 @@ impl Queue for Faulty {
     }
 
     async fn extend(&self, jobs: &[Extend]) -> Vec<Extended> {
+        if self.extends.fetch_add(1, Ordering::SeqCst) > 1000 {
+            // Paused time stands still while somebody asks without end.
+            return std::future::pending().await;
+        }
+        let lost = self.lost.lock().unwrap().clone();
         match self.suffer(|faults| faults.extend).await {
             Ok(()) if self.by_connection => jobs.iter().map(|_| Extended::Unsupported).collect(),
             Err(_) if self.by_connection => jobs.iter().map(|_| Extended::Lost).collect(),
-            Ok(()) => self.inner.extend(jobs).await,
+            Ok(()) => {
+                let answers = self.inner.extend(jobs).await.into_iter().zip(jobs);
+                let is_lost = |job: &Extend| lost.as_deref() == Some(job.receipt.id().as_str());
+                answers
+                    .map(|(answer, job)| if is_lost(job) { Extended::Lost } else { answer })
+                    .collect()
+            }
             Err(_) => {
                 jobs.iter().map(|_| Extended::Retry(QueueError::unavailable("cut"))).collect()
             }
