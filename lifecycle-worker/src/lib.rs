@@ -37,7 +37,7 @@
 //! ```
 //!
 //! [`AnyQueue::connect`] takes a URL; the queues, a feature each (`memory`, `sqlite`, `postgres`,
-//! `redis`), have constructors of their own too. A queue of one's own implements [`Queue`] and is
+//! `redis`, `amqp`, `nats`, `sqs`), have constructors of their own too. A queue of one's own implements [`Queue`] and is
 //! held to it by the suite of the feature `conformance`.
 //!
 //! # What is guaranteed
@@ -49,8 +49,9 @@
 //! 3. A started job is given back only when its handler has stopped
 //!    (but for [`Unstoppable::ReturnAnyway`]), and that counts no attempt where the queue can
 //!    ([`ReleaseCapabilities::attempt`]).
-//! 4. Nothing is settled by a claim that is not the job's newest. A lease that cannot be
-//!    extended cancels its job before it ends.
+//! 4. Nothing is settled by a claim that is not the job's newest: the queue refuses it, but for
+//!    NATS and SQS, where nothing is sent once the lease has ended by this process' clock. A
+//!    lease that cannot be extended cancels its job before it ends.
 //! 5. [`Worker::on_settled`] speaks when the queue has answered, not before.
 //! 6. Delivery is at least once: a worker that vanishes has its jobs claimed again when their
 //!    leases end, one attempt more. Handlers are to be idempotent.
@@ -59,7 +60,9 @@
 //!
 //! Its claim, which begins anew every [`Worker::claim_wait`] (5 s), and within it what the queue
 //! does: PostgreSQL is told and looks once a second, Redis is told and looks every 5 s, SQLite
-//! looks every 50 ms (it reads, and does not lock), memory does nothing. Leases are extended only
+//! looks every 50 ms (it reads, and does not lock), RabbitMQ is asked ten times a second, NATS five
+//! times, SQS holds a claim for 2 s, memory does nothing. A schedule sleeps until its next tick, a
+//! minute at most. Leases are extended only
 //! while there are jobs. The readiness check looks at how the last claim went once a second.
 //!
 //! # Words
