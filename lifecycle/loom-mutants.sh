@@ -52,6 +52,23 @@ list() {
         loom_a_phase_shows_what_was_set_up_for_it \
         'self.0.store(to as u8, Ordering::Release)' 'self.0.store(to as u8, Ordering::Relaxed)'
 
+    local view=lifecycle/src/view.rs
+    mutant 'view: wakes, then stores the phase' $view loom_who_waits_does_not_miss_the_phase \
+        'self.advance(phase);
+        self.wake(phase);' \
+        'self.wake(phase);
+        self.advance(phase);'
+    mutant 'view: a place is given without a second look' $view \
+        loom_who_waits_does_not_miss_the_phase \
+        '// Invariant 3.
+        if self.phase() >= phase {' \
+        'if false {'
+    mutant 'view: the first task keeps the place' $view loom_the_task_of_the_last_poll_is_woken \
+        'Some(held) => Some(mem::replace(held, waker.clone())),' 'Some(_) => None::<Waker>,'
+    mutant 'view: who leaves was surely not taken' $view \
+        loom_who_leaves_takes_only_its_own_place \
+        '.try_remove(place)' '.remove(place)'
+
     local roster=lifecycle/src/roster.rs
     mutant 'roster: take without its fence' $roster \
         loom_a_name_written_by_a_third_thread_is_whole \

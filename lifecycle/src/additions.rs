@@ -1,11 +1,10 @@
 //! What others put into the report: notes, and what became of jobs.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::jobs::QueueJobs;
 use crate::report::Note;
-use crate::sync::locked;
+use crate::sync::{Mutex, locked};
 
 #[derive(Debug, Default)]
 pub(crate) struct Additions {

@@ -10,7 +10,7 @@
 //!    a second thread, the last resort, waits for nothing but the clock.
 
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, mpsc as std_mpsc};
+use std::sync::{Arc, OnceLock, mpsc as std_mpsc};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::machine::Machine;
 use crate::report::Cause;
 use crate::shared::{Shared, Timeline};
 use crate::signal::Source;
-use crate::sync::locked;
+use crate::sync::{Mutex, locked};
 
 /// Whether the process may be ended from here.
 ///

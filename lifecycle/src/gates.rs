@@ -2,12 +2,12 @@
 //!
 //! Not here: one gate (`in_flight`).
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::blockers::{Blocker, Kind};
 use crate::clock::Clock;
 use crate::in_flight::Gate;
-use crate::sync::locked;
+use crate::sync::{Mutex, locked};
 use crate::view::View;
 
 #[derive(Debug)]

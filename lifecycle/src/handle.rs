@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use crate::blockers::{Blocker, Kind};
@@ -53,18 +52,16 @@ pub struct Handle {
     heart: Option<Arc<Heart>>,
 }
 
-pin_project_lite::pin_project! {
-    /// Resolves once a phase has been reached; made by [`Handle::reached`].
-    ///
-    /// # Cancel safety
-    /// Cancel safe: phases only move forward, so a new one resolves as this would have.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct Reached {
-        view: Arc<View>,
-        phase: Phase,
-        #[pin]
-        woken: OwnedNotified,
-    }
+/// Resolves once a phase has been reached; made by [`Handle::reached`].
+///
+/// # Cancel safety
+/// Cancel safe: phases only move forward, so a new one resolves as this would have.
+#[must_use = "futures do nothing unless polled"]
+pub struct Reached {
+    view: Arc<View>,
+    phase: Phase,
+    /// Among those who wait, once it was polled.
+    place: Option<usize>,
 }
 
 impl Handle {
@@ -259,27 +256,24 @@ impl Handle {
 
 impl Reached {
     pub(crate) fn new(view: &Arc<View>, phase: Phase) -> Self {
-        // The order matters: a notification after this line is not missed, and the phase
-        // is looked at after it.
-        let woken = view.waiters(phase).notified_owned();
-        Self { view: Arc::clone(view), phase, woken }
+        Self { view: Arc::clone(view), phase, place: None }
     }
 }
 
 impl Future for Reached {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        loop {
-            if this.view.phase() >= *this.phase {
-                return Poll::Ready(());
-            }
-            if this.woken.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let again = this.view.waiters(*this.phase).notified_owned();
-            this.woken.set(again);
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { view, phase, place } = &mut *self;
+        view.poll(*phase, place, cx.waker())
+    }
+}
+
+impl Drop for Reached {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.view.leave(self.phase, place);
         }
     }
 }

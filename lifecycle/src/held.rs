@@ -3,12 +3,11 @@
 //!
 //! Not here: what is in flight (`in_flight`).
 
-use std::sync::Mutex;
 #[cfg(feature = "probes")]
 use std::time::Duration;
 
 use crate::blockers::Blocker;
-use crate::sync::locked;
+use crate::sync::{Mutex, locked};
 
 /// The last word of the coordinator, and when it was said.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@
 //! 3. Entering shares no cache line with another thread's entering.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -24,8 +24,7 @@ use crate::gate::{Counted, Tally};
 use crate::handle::Reached;
 use crate::phase::Phase;
 use crate::roster::Roster;
-use crate::sync::locked;
-use crate::sync::{AtomicBool, Ordering, thread_number};
+use crate::sync::{AtomicBool, Mutex, Ordering, locked, thread_number};
 use crate::view::View;
 
 /// Lets work in until it is closed, and tells when the last of it has left.

@@ -5,7 +5,7 @@
 //! # Invariants
 //! 1. Only the coordinator writes phase and timeline.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -28,7 +28,7 @@ use crate::quiet::Quiet;
 use crate::readiness::ReadinessPolicy;
 use crate::ready::Readiness;
 use crate::report::Cause;
-use crate::sync::{AtomicBool, AtomicU64, Ordering, locked};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, locked};
 use crate::view::View;
 
 #[derive(Debug)]

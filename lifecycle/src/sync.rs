@@ -1,7 +1,7 @@
-//! The only file that names std's or loom's atomics.
+//! The only file that names std's or loom's atomics and locks.
 //!
-//! Code elsewhere imports from here, so that `--cfg lifecycle_loom` swaps every atomic
-//! of the gate and the roster for loom's. A private cfg name, because plain
+//! Code elsewhere imports from here, so that `--cfg lifecycle_loom` swaps every atomic and lock
+//! of what is modelled for loom's. A private cfg name, because plain
 //! `--cfg loom` would also strip `tokio::signal` and `tokio::net`; in this crate's own tests
 //! only, because loom is a dependency of those.
 
@@ -12,11 +12,15 @@ use std::sync::atomic::{AtomicUsize as StdUsize, Ordering as StdOrdering};
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
+#[cfg(not(all(test, lifecycle_loom)))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
 
 #[cfg(all(test, lifecycle_loom))]
 pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
+#[cfg(all(test, lifecycle_loom))]
+pub(crate) use loom::sync::{Mutex, MutexGuard};
 
 /// A small number that is this thread's own, for picking a shard.
 ///
@@ -43,6 +47,6 @@ thread_local! {
 }
 
 /// A poisoned lock holds values that are whole: nothing here panics halfway.
-pub(crate) fn locked<T: ?Sized>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -6,7 +6,7 @@ mod board;
 mod check;
 mod watchdog;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,8 +17,7 @@ pub use self::check::Check;
 use self::board::{Entry, Found};
 pub(crate) use self::check::Checks;
 pub(crate) use self::watchdog::{Heart, Heartbeat, Pulse};
-use crate::sync::locked;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, Mutex, Ordering, locked};
 use crate::telemetry;
 
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Components that behave as they are told, in place of real ones.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -9,7 +9,7 @@ use crate::component::{Component, Role};
 use crate::error::BoxError;
 use crate::handle::Handle;
 use crate::phase::Phase;
-use crate::sync::locked;
+use crate::sync::{Mutex, locked};
 
 /// A component that does as it is told: by default a task that ends when the drain begins.
 ///
