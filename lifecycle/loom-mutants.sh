@@ -166,11 +166,11 @@ list() {
         is_there'
     mutant 'fate: a loss takes what is finished' $fate \
         loom_exactly_one_of_finish_return_and_loss_wins \
-        '|| self.go(Standing::Running, Standing::Lost)' \
-        '|| self.go(Standing::Running, Standing::Lost)
-            || self.go(Standing::Finished, Standing::Lost)'
+        'if self.go(Standing::Running, to)' \
+        'if self.go(Standing::Running, to)
+            || (to == Standing::Lost && self.go(Standing::Finished, to))'
     mutant 'fate: what has been taken back is started' $fate \
-        loom_a_job_is_started_or_returned_unstarted \
+        loom_a_job_is_started_or_leaves_unstarted \
         'self.go(Standing::Unstarted, Standing::Running)' \
         'self.standing() == Standing::Unstarted && {
             self.0.store(Standing::Running as u8, Ordering::Relaxed);

@@ -52,18 +52,23 @@ impl Fate {
 
     /// The job goes back, and whether a handler had begun; `None` when it must not.
     pub(crate) fn give_back(&self) -> Option<Start> {
-        if self.go(Standing::Unstarted, Standing::Returned) {
+        self.leave_for(Standing::Returned)
+    }
+
+    /// The lease is over before the job, and whether a handler had begun; `None` when it was
+    /// settled first.
+    pub(crate) fn lose(&self) -> Option<Start> {
+        self.leave_for(Standing::Lost)
+    }
+
+    fn leave_for(&self, to: Standing) -> Option<Start> {
+        if self.go(Standing::Unstarted, to) {
             Some(Start::Unstarted)
-        } else if self.go(Standing::Running, Standing::Returned) {
+        } else if self.go(Standing::Running, to) {
             Some(Start::Started)
         } else {
             None
         }
-    }
-
-    /// The lease is over before the job; `false` when it was settled first.
-    pub(crate) fn lose(&self) -> bool {
-        self.go(Standing::Unstarted, Standing::Lost) || self.go(Standing::Running, Standing::Lost)
     }
 
     fn go(&self, from: Standing, to: Standing) -> bool {
@@ -97,7 +102,7 @@ mod tests {
         let moves: [(&str, Move); 3] = [
             ("finish", Fate::finish),
             ("give back", |fate| fate.give_back().is_some()),
-            ("lose", Fate::lose),
+            ("lose", |fate| fate.lose().is_some()),
         ];
         for (first, one) in moves {
             for (second, other) in moves {
@@ -139,7 +144,7 @@ mod loom_tests {
             let finished = thread::spawn(move || other.finish());
             let other = Arc::clone(&fate);
             let returned = thread::spawn(move || other.give_back().is_some());
-            let lost = fate.lose();
+            let lost = fate.lose().is_some();
             let won = [finished.join().unwrap(), returned.join().unwrap(), lost];
             assert_eq!(won.iter().filter(|won| **won).count(), 1, "{won:?}");
             let says = [Standing::Finished, Standing::Returned, Standing::Lost];
@@ -148,20 +153,23 @@ mod loom_tests {
         });
     }
 
-    /// A stop that takes back what is about to be started.
+    /// A stop that takes back what is about to be started, and a lease that ends in that moment.
     #[test]
-    fn loom_a_job_is_started_or_returned_unstarted() {
-        loom::model(|| {
-            let fate = Arc::new(Fate::new());
-            let other = Arc::clone(&fate);
-            let starter = thread::spawn(move || other.start());
-            let returned = fate.give_back();
-            let started = starter.join().unwrap();
-            match returned {
-                Some(Start::Unstarted) => assert!(!started),
-                Some(Start::Started) => assert!(started),
-                None => unreachable!("nobody else settles it"),
-            }
-        });
+    fn loom_a_job_is_started_or_leaves_unstarted() {
+        let ways: [fn(&Fate) -> Option<Start>; 2] = [Fate::give_back, Fate::lose];
+        for leave in ways {
+            loom::model(move || {
+                let fate = Arc::new(Fate::new());
+                let other = Arc::clone(&fate);
+                let starter = thread::spawn(move || other.start());
+                let left = leave(&fate);
+                let started = starter.join().unwrap();
+                match left {
+                    Some(Start::Unstarted) => assert!(!started),
+                    Some(Start::Started) => assert!(started),
+                    None => unreachable!("nobody else settles it"),
+                }
+            });
+        }
     }
 }

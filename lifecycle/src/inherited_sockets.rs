@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-/// Whether that socket was handed to this process: taken from [`Inherited`](crate::Inherited),
+/// Whether that socket was handed to this process: taken from `Inherited`,
 /// which needs the feature `systemd`. Without it, and anywhere but on Linux: never.
 ///
 /// Whoever handed it down keeps it and gives it to the next process, so nothing may be done to

@@ -125,13 +125,13 @@ impl ConnState {
         // Ordering: Relaxed, one task.
         let read = self.since_head.load(Ordering::Relaxed);
         let left = self.body_left.load(Ordering::Relaxed);
+        // A body that was not wholly read, or a client that sends ahead: more is on its way,
+        // and closing on it would reset the response.
+        self.linger.store(read != left, Ordering::Relaxed);
         // Nothing, if it is not known how much was to come.
         let next = read.saturating_sub(left);
         self.since_head.store(next, Ordering::Relaxed);
         self.came_along.store(next, Ordering::Relaxed);
-        // A body that was not wholly read, or a client that sends ahead: more is on its way,
-        // and closing on it would reset the response.
-        self.linger.store(read != left, Ordering::Relaxed);
     }
 
     pub(crate) fn set_stream_ended(&self) {

@@ -25,7 +25,7 @@ use crate::fate::Standing;
 use crate::handler::message_of;
 use crate::job::{CancelReason, Held};
 use crate::lease::{Due, due, next_look};
-use crate::queue::{Extend, Extended, Queue};
+use crate::queue::{Extend, Extended, Queue, Start};
 use crate::sync::locked;
 use crate::telemetry;
 
@@ -107,8 +107,8 @@ impl Heart {
             let left = ends.saturating_duration_since(now);
             let what = due(left, period);
             if what == Due::GiveUp {
-                if entry.held.fate.lose() {
-                    lost.push((key, Arc::clone(&entry.held), standing));
+                if let Some(start) = entry.held.fate.lose() {
+                    lost.push((key, Arc::clone(&entry.held), start));
                     abort.extend(entry.abort.clone());
                 }
                 continue;
@@ -136,13 +136,14 @@ impl Heart {
         &self,
         tell: &[Arc<Held>],
         abort: &[AbortHandle],
-        lost: Vec<(usize, Arc<Held>, Standing)>,
+        lost: Vec<(usize, Arc<Held>, Start)>,
     ) {
         tell.iter().for_each(|held| held.cancel(CancelReason::LeaseLost));
-        for (key, held, standing) in lost {
+        for (key, held, start) in lost {
             telemetry::lease_over(self.queue.name(), &held);
             held.cancel(CancelReason::LeaseLost);
-            if standing == Standing::Unstarted {
+            // One that a handler has is forgotten when that is gone.
+            if start == Start::Unstarted {
                 self.ledger.forget_lost(key, &held);
             }
         }
@@ -187,7 +188,7 @@ impl Heart {
     /// What the queue has answered.
     fn note(&mut self, batch: Batch) {
         self.extending = None;
-        let (mut lost, mut failed, mut failures) = (vec![], None, 0);
+        let (mut lost, mut abort, mut failed, mut failures) = (vec![], vec![], None, 0);
         let is_broken = batch.is_empty();
         let mut state = locked(&self.ledger.state);
         // Also those of a batch that panicked.
@@ -205,8 +206,11 @@ impl Heart {
                 }
                 Extended::Lost => {
                     let standing = held.fate.standing();
-                    if standing == Standing::Unstarted && held.fate.lose() {
-                        lost.push((key, held, standing));
+                    if standing == Standing::Unstarted
+                        && let Some(start) = held.fate.lose()
+                    {
+                        abort.extend(entry.abort.clone());
+                        lost.push((key, held, start));
                     } else if standing == Standing::Running {
                         // Told at once, given up at the next look but one.
                         let ends = Instant::now() + self.period / 6;
@@ -222,7 +226,7 @@ impl Heart {
         if let Some(error) = failed {
             telemetry::not_extended(self.queue.name(), failures, &error);
         }
-        self.stop(&[], &[], lost);
+        self.stop(&[], &abort, lost);
     }
 }
 

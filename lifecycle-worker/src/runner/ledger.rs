@@ -125,7 +125,6 @@ impl Ledger {
         }
     }
 
-    /// The queue's name.
     pub(super) fn queue(&self) -> &str {
         &self.queue
     }
@@ -155,7 +154,6 @@ impl Ledger {
         locked(&self.state).used()
     }
 
-    /// Slots in use.
     pub(super) fn busy(&self) -> usize {
         locked(&self.state).busy
     }
@@ -193,6 +191,8 @@ impl Ledger {
         let mut state = locked(&self.state);
         for (key, held, abort) in started {
             let Some(entry) = state.entry(key, &held) else { continue };
+            // Its lease may have ended in the moment in which it began.
+            (held.fate.standing() == Standing::Lost).then(|| abort.abort());
             entry.abort = Some(abort);
             if entry.slot == Slot::Waits {
                 state.count(key, Slot::Has);
