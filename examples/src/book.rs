@@ -47,7 +47,7 @@ impl Book {
     /// Cancel safe: the file may have been created.
     pub async fn open(queue_url: &str) -> Result<Self, BoxError> {
         let url = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
-        let url = url.unwrap_or_else(|| beside(queue_url));
+        let url = url.map_or_else(|| beside(queue_url), created);
         let schema = match url.split(':').next() {
             Some("sqlite") => SCHEMA_SQLITE,
             Some("postgres" | "postgresql") => SCHEMA_POSTGRES,
@@ -179,6 +179,16 @@ fn beside(queue_url: &str) -> String {
     }
 }
 
+/// A SQLite file is created where it is missing, unless its URL says otherwise.
+fn created(url: String) -> String {
+    let mut url = url;
+    if url.starts_with("sqlite:") && !url.contains("mode=") {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str("mode=rwc");
+    }
+    url
+}
+
 const SCHEMA_SQLITE: &str = "CREATE TABLE IF NOT EXISTS orders (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     item TEXT NOT NULL,
@@ -199,6 +209,18 @@ const SCHEMA_POSTGRES: &str = "CREATE TABLE IF NOT EXISTS orders (
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_created_unless_its_url_says_otherwise() {
+        for (given, used) in [
+            ("sqlite:a.db", "sqlite:a.db?mode=rwc"),
+            ("sqlite:a.db?cache=private", "sqlite:a.db?cache=private&mode=rwc"),
+            ("sqlite:a.db?mode=ro", "sqlite:a.db?mode=ro"),
+            ("postgres://h/d", "postgres://h/d"),
+        ] {
+            assert_eq!(created(given.to_owned()), used);
+        }
+    }
 
     #[test]
     fn the_book_lies_beside_the_queue() {

@@ -98,7 +98,7 @@ async fn main() -> Result<Report, Box<dyn Error>> {
                 tracing::warn!(%error, "the book is not counted at night");
             }
             clock => {
-                let clock = clock?;
+                let clock = clock.map_err(|error| error.to_string())?;
                 life.check(clock.readiness("clock"));
                 life.spawn("clock", clock);
             }

@@ -128,7 +128,7 @@ impl ConnState {
         // A body that was not wholly read, or a client that sends ahead: more is on its way,
         // and closing on it would reset the response.
         self.linger.store(read != left, Ordering::Relaxed);
-        // Nothing, if it is not known how much was to come.
+        // Ordering: Relaxed, one task. Nothing, if it is not known how much was to come.
         let next = read.saturating_sub(left);
         self.since_head.store(next, Ordering::Relaxed);
         self.came_along.store(next, Ordering::Relaxed);
