@@ -435,7 +435,7 @@ mod tests {
             assert!(state.has_part_of_a_head());
             state.http1_head(50, Some(0));
             state.http1_end();
-            state.flights.end();
+            assert!(state.flights.end() || state.flights.count() == 0);
             assert!(state.has_read_ahead() && !state.has_part_of_a_head());
         }
         // Not added up: a body is still known to have come whole.
@@ -452,7 +452,7 @@ mod tests {
             state.http1_head(30, Some(0));
             assert_eq!(state.since_head.load(Ordering::Relaxed), left);
             state.http1_end();
-            state.flights.end();
+            assert!(state.flights.end() || state.flights.count() == 0);
         }
     }
 }
