@@ -115,8 +115,8 @@ impl Worker {
 
     /// How long a claim waits for a first job before it begins anew: how often an idle worker
     /// is heard of ([`heartbeat`](lifecycle::Spawned::heartbeat) wants a longer limit).
-    /// Default: 5 s; 10 ms at least, which is also the pause after a queue has said at once that
-    /// it has nothing: an idle worker asks a hundred times a second at most.
+    /// Default: 5 s; 10 ms at least, which is also the pause after a queue has said at once,
+    /// without waiting for anything, that it has nothing.
     pub fn claim_wait(mut self, wait: Duration) -> Self {
         self.settings.claim_wait = wait.max(runner::CLAIM_WAIT_LEAST);
         self

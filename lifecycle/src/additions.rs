@@ -34,7 +34,7 @@ impl Additions {
         for jobs in &*locked(&self.jobs) {
             match all.iter_mut().find(|other| other.queue == jobs.queue) {
                 Some(other) => other.add(jobs),
-                None => all.push(jobs.clone()),
+                None => all.push(QueueJobs { teller: 0, ..jobs.clone() }),
             }
         }
         all

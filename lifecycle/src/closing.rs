@@ -46,6 +46,8 @@ pub(crate) enum Overdue {
 struct Joining {
     began: Instant,
     left: Duration,
+    /// The same since a stop was forced in it.
+    hurried: Option<(Instant, Duration)>,
     /// How many steps of [`Joining::due_at`] have been taken.
     step: usize,
 }
@@ -60,7 +62,9 @@ impl Joining {
             (_, true) => 7,
             (_, false) => 2,
         };
-        self.began + self.left * tenths / 10
+        let due = |(began, left): (Instant, Duration)| began + left * tenths / 10;
+        let as_planned = due((self.began, self.left));
+        self.hurried.map_or(as_planned, |hurried| as_planned.min(due(hurried)))
     }
 }
 
@@ -73,14 +77,14 @@ impl Closing {
     /// themselves within a tenth of what is `left`, workers within six tenths of it.
     pub(crate) fn begin(&mut self, running: &Running, left: Duration) {
         running.abort(|role| role == Role::Task);
-        self.joining = Some(Joining { began: Instant::now(), left, step: 0 });
+        self.joining = Some(Joining { began: Instant::now(), left, hurried: None, step: 0 });
     }
 
     /// Makes do with what is `left`, which has become less: the hook that runs leaves time to
     /// those behind it, as it did before.
     pub(crate) fn hurry(&mut self, left: Duration) {
         if let Some(joining) = &mut self.joining {
-            (joining.began, joining.left) = (Instant::now(), left);
+            joining.hurried = Some((Instant::now(), left));
         }
         if let Some(hook) = &mut self.hook {
             hook.hurry(left, self.hooks.len());

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 /// Whether that socket was handed to this process: taken from `Inherited`,
-/// which needs the feature `systemd`. Without it, and anywhere but on Linux: never.
+/// which needs the feature `systemd`. Without it, and anywhere but on Linux 4.12 or later: never.
 ///
 /// Whoever handed it down keeps it and gives it to the next process, so nothing may be done to
 /// the socket itself: closing the descriptor is all. A duplicate of the descriptor is the same

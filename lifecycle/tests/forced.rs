@@ -44,6 +44,23 @@ async fn a_worker_that_hangs_leaves_time_to_the_hooks_when_the_stop_is_forced_in
     kit.report().await.ended("postgres", &End::Finished);
 }
 
+/// What was about to be due is not put off.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_hangs_is_not_given_longer_by_a_forced_stop() {
+    let mut kit = kit();
+    kit.life().spawn("worker", Script::worker().deaf());
+    kit.start().await;
+    kit.signal(Signal::Terminate);
+    kit.reaches(Phase::Closing).await;
+    // Of the 3 s for closing it has six tenths.
+    kit.passes(Duration::from_millis(1_700)).await;
+    let before = kit.handle().time_left();
+    kit.signal(Signal::Interrupt);
+    let report = kit.report().await;
+    let took = report.report().took();
+    assert!(took < Duration::from_millis(27_900), "{before:?}: {took:?}");
+}
+
 /// Looks at the time that is left in the very moment of being woken.
 struct Looks {
     handle: Handle,

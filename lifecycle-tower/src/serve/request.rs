@@ -182,8 +182,9 @@ fn unavailable<B>(message: &'static str, hold: Option<Hold>) -> Response<HeldBod
 }
 
 /// The bytes of an HTTP/1 head as nearly every client writes it: one space after a colon,
-/// none elsewhere. More or fewer cost at most a lingering close that was not needed: what came
-/// along with a head is not taken for the next one's beginning.
+/// none elsewhere. More or fewer cost at most a lingering close that was not needed, or, for a
+/// client that sends ahead, one that was: what came along with a head is not taken for the next
+/// one's beginning.
 fn head_len<B>(request: &Request<B>) -> u64 {
     let uri = request.uri();
     let target = match (uri.scheme(), uri.authority(), uri.path_and_query()) {

@@ -144,9 +144,9 @@ impl Ledger {
     pub(super) fn room(&self, most: usize, wants_slot: bool) -> usize {
         let mut state = locked(&self.state);
         state.wants_slot = wants_slot;
-        let unsettled = state.entries.len();
         let unsettled_most = most.saturating_mul(2).saturating_add(UNSETTLED_MOST);
-        most.saturating_sub(state.used()).min(unsettled_most.saturating_sub(unsettled))
+        let may_be_held = unsettled_most.saturating_sub(state.entries.len());
+        most.saturating_sub(state.used()).min(may_be_held)
     }
 
     /// Claimed and neither ended nor gone.
@@ -158,13 +158,11 @@ impl Ledger {
         locked(&self.state).busy
     }
 
-    /// Takes what was claimed, in its order.
     pub(super) fn take(&self, claimed: Vec<Claimed>, gate: &Gate) -> Vec<(usize, Arc<Held>)> {
-        let enter = |held: &Held| gate.enter(&self.queue, held.receipt.id().as_str()).ok();
         let entry = |claimed: Claimed| {
             let lease_ends = claimed.lease_ends;
             let held = Arc::new(Held::new(Arc::clone(&self.queue), claimed));
-            let _in_flight = enter(&held);
+            let _in_flight = gate.enter(&self.queue, held.receipt.id().as_str()).ok();
             let (abort, verdict, slot, is_extending) = (None, None, Slot::Waits, false);
             Entry { held, lease_ends, is_extending, slot, abort, verdict, _in_flight }
         };
@@ -186,7 +184,6 @@ impl Ledger {
         taken
     }
 
-    /// Keeps the means to abort those that have been started.
     pub(super) fn started(&self, started: Vec<(usize, Arc<Held>, AbortHandle)>) {
         let mut state = locked(&self.state);
         for (key, held, abort) in started {
@@ -213,11 +210,14 @@ impl Ledger {
         }
     }
 
-    /// The same for a job that no handler was given.
+    /// The same for a job that no handler was given, so without a `Job` whose end would tell.
     pub(super) fn ended_unseen(&self, key: usize, held: &Arc<Held>, ended: Ended) {
         let what = self.what(held, ended);
-        let is_ours = held.fate.finish();
-        self.let_go(key, held, is_ours.then_some(what));
+        if held.fate.finish() {
+            self.let_go(key, held, Some(what));
+        } else {
+            self.stopped(key, held);
+        }
     }
 
     /// Outside of the lock: an error's Display and its drop are foreign code.

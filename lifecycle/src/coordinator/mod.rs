@@ -113,7 +113,11 @@ impl Coordinator {
             let wake_at = self.wake_at();
             let finish = tokio::select! {
                 biased;
-                heard = signals.next() => self.on_signal(heard),
+                heard = signals.next() => {
+                    // A signal may be heard before the end of a `Lifecycle` that was dropped.
+                    self.open &= !commands.is_closed() || !commands.is_empty();
+                    self.on_signal(heard)
+                }
                 cause = self.shared.requested(), if !shutting_down => {
                     self.begin(cause);
                     None

@@ -83,7 +83,10 @@ impl Inherited {
             let refused = |error| InheritError::Descriptor { descriptor, error };
             let closes = rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC);
             closes.map_err(|error| refused(error.into()))?;
-            inherited_sockets::remember(fd.as_fd()).map_err(refused)?;
+            // Without a cookie (before Linux 4.12, some sandboxes) it is not known later on.
+            if let Err(error) = inherited_sockets::remember(fd.as_fd()) {
+                tracing::debug!(target: "lifecycle", %error, "an inherited socket has no cookie");
+            }
             sockets.push(Some(InheritedSocket { name, descriptor, fd }));
         }
         Ok(Self { sockets })
