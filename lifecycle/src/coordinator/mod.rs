@@ -113,11 +113,7 @@ impl Coordinator {
             let wake_at = self.wake_at();
             let finish = tokio::select! {
                 biased;
-                heard = signals.next() => {
-                    // A signal may be heard before the end of a `Lifecycle` that was dropped.
-                    self.open &= !commands.is_closed() || !commands.is_empty();
-                    self.on_signal(heard)
-                }
+                heard = signals.next() => self.look_and_hear(heard, commands),
                 cause = self.shared.requested(), if !shutting_down => {
                     self.begin(cause);
                     None
@@ -209,6 +205,16 @@ impl Coordinator {
         self.report = Some(report);
         self.take(Event::Started);
         self.look_at_hearts();
+    }
+
+    /// A signal may be heard before the end of a `Lifecycle` that was dropped.
+    fn look_and_hear(
+        &mut self,
+        heard: Heard,
+        commands: &mpsc::Receiver<Command>,
+    ) -> Option<Signal> {
+        self.open &= !commands.is_closed() || !commands.is_empty();
+        self.on_signal(heard)
     }
 
     fn on_signal(&mut self, heard: Heard) -> Option<Signal> {
