@@ -168,7 +168,7 @@ impl Book {
 fn beside(queue_url: &str) -> String {
     let (place, query) = queue_url.split_once('?').unwrap_or((queue_url, ""));
     match place.split(':').next() {
-        Some("sqlite") => format!("{place}?mode=rwc"),
+        Some("sqlite") => created(place.to_owned()),
         Some("postgres" | "postgresql") => {
             // All options but the queue's own are the database's.
             let own = |pair: &&str| !["queue=", "lease="].iter().any(|name| pair.starts_with(name));
@@ -180,8 +180,7 @@ fn beside(queue_url: &str) -> String {
 }
 
 /// A SQLite file is created where it is missing, unless its URL says otherwise.
-fn created(url: String) -> String {
-    let mut url = url;
+fn created(mut url: String) -> String {
     if url.starts_with("sqlite:") && !url.contains("mode=") {
         url.push(if url.contains('?') { '&' } else { '?' });
         url.push_str("mode=rwc");

@@ -37,8 +37,8 @@
 //! ```
 //!
 //! [`AnyQueue::connect`] takes a URL; the queues, a feature each (`memory`, `sqlite`, `postgres`,
-//! `redis`, `amqp`, `nats`, `sqs`), have constructors of their own too. A queue of one's own implements [`Queue`] and is
-//! held to it by the suite of the feature `conformance`.
+//! `redis`, `amqp`, `nats`, `sqs`), have constructors of their own too. A queue of one's own
+//! implements [`Queue`] and is held to it by the suite of the feature `conformance`.
 //!
 //! # What is guaranteed
 //!
@@ -62,8 +62,8 @@
 //! does: PostgreSQL is told and looks once a second, Redis is told and looks every 5 s, SQLite
 //! looks every 50 ms (it reads, and does not lock), RabbitMQ is asked ten times a second, NATS five
 //! times, SQS holds a claim for 2 s, memory does nothing. A schedule sleeps until its next tick, a
-//! minute at most. Leases are extended only
-//! while there are jobs. The readiness check looks at how the last claim went once a second.
+//! minute at most. Leases are extended only while
+//! there are jobs. The readiness check looks at how the last claim went once a second.
 //!
 //! # Words
 //!

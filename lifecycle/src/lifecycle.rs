@@ -77,8 +77,8 @@ impl Lifecycle {
     /// The variables are `LIFECYCLE_GRACE_PERIOD` (else `TERMINATION_GRACE_PERIOD_SECONDS`,
     /// else what the platform gives by default), `LIFECYCLE_PRE_STOP`,
     /// `LIFECYCLE_LAME_DUCK`, `LIFECYCLE_LAME_DUCK_QUIET`, `LIFECYCLE_LAME_DUCK_MIN`,
-    /// `LIFECYCLE_READINESS` and `LIFECYCLE_PROBE_ADDR`; the README has the table. Blocks for the fraction of a millisecond that the thread takes to
-    /// start.
+    /// `LIFECYCLE_READINESS` and `LIFECYCLE_PROBE_ADDR`; the README has the table. Blocks for the
+    /// fraction of a millisecond that the thread takes to start.
     ///
     /// # Errors
     /// [`StartError`] when a variable is not understood, when the grace period contradicts

@@ -206,12 +206,10 @@ impl<L: Listener> AsyncWrite for CountedIo<L> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let flushed = Pin::new(&mut this.inner).poll_flush(cx);
-        if flushed.is_pending() {
-            this.poll_hard_stop(Way::Write, cx)?;
-        }
         // What a TLS session has encrypted and not yet sent is no more with the socket than
         // what hyper still has. A bare socket never has anything to flush.
         if flushed.is_pending() {
+            this.poll_hard_stop(Way::Write, cx)?;
             this.state.set_unsent();
         } else {
             this.state.all_sent();
