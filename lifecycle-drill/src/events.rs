@@ -132,10 +132,12 @@ impl Log {
 
     /// The end of the process; told again it changes nothing.
     pub(crate) fn exited(&self, exit: Exit) {
-        let told = self.locked().events.iter().any(|event| matches!(event.what, What::Exited(_)));
-        if !told {
-            self.mark_at(exit.at, What::Exited(exit.ended));
-        }
+        self.mark_once(exit.at, What::Exited(exit.ended));
+    }
+
+    /// The main port does not listen any more; told again it changes nothing.
+    pub(crate) fn listener_closed(&self, at: Instant) {
+        self.mark_once(at, What::ListenerClosed);
     }
 
     /// Whether any request was lost.
@@ -157,6 +159,16 @@ impl Log {
     fn mark_at(&self, at: Instant, what: What) {
         let at = at.saturating_duration_since(self.began);
         self.locked().events.push(Event { at, what });
+    }
+
+    /// The first of its kind.
+    fn mark_once(&self, at: Instant, what: What) {
+        let at = at.saturating_duration_since(self.began);
+        let events = &mut self.locked().events;
+        let kind = std::mem::discriminant(&what);
+        if events.iter().all(|event| std::mem::discriminant(&event.what) != kind) {
+            events.push(Event { at, what });
+        }
     }
 
     fn request(&self, client: u32, pending: &mut Pending, until: Instant) {

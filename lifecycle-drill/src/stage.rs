@@ -224,7 +224,7 @@ impl Stage {
             let seen = window.base.elapsed();
             return Err(Flaw::Seen(format!("still running after {}", ms(seen))));
         };
-        self.log.exited(exit);
+        self.ended(exit);
         self.notes.push((exit.at, None, format!("ended: {}", exit.ended)));
         judge(exit, codes, window)
     }
@@ -236,9 +236,17 @@ impl Stage {
         };
         let ended = process.wait(limit).await;
         if let Some(exit) = ended {
-            self.log.exited(exit);
+            self.ended(exit);
         }
         ended.ok_or_else(|| Flaw::Seen(format!("still running after {}", ms(limit))))
+    }
+
+    /// Writes down the end of the process, and what ended with it.
+    fn ended(&self, exit: Exit) {
+        if let Some(watch) = &self.watch {
+            watch.ended(&self.log, exit);
+        }
+        self.log.exited(exit);
     }
 
     /// For the record: one that was cut off by its process' end is judged before the end is told.
@@ -286,7 +294,7 @@ impl Stage {
         self.settle_times();
         let exit = self.process.as_ref().and_then(Process::exit);
         if let Some(exit) = exit {
-            self.log.exited(exit);
+            self.ended(exit);
         }
         let evidence = self.notes.into_iter();
         let evidence =

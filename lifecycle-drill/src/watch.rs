@@ -10,40 +10,55 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::{
     client::{Alpn, Peer, Wire},
     events::{Log, What},
+    process::Exit,
 };
 
 /// Two tasks that end by themselves when they have seen what they look for. Dropped, they end.
 #[derive(Debug)]
 pub(crate) struct Watch {
     _tasks: JoinSet<()>,
+    port: u16,
+    /// Whether the kernel told, at first, that the port listens. If not, we are not told, and say
+    /// nothing.
+    listened: bool,
 }
 
 impl Watch {
     /// Begins to watch. Must be called inside a tokio runtime.
     pub(crate) fn start(log: &Log, main: SocketAddr, readiness: Option<(Peer, String)>) -> Self {
         let mut tasks = JoinSet::new();
-        tasks.spawn(listener(log.clone(), main.port()));
+        let port = main.port();
+        let listened = listens(port);
+        if listened {
+            tasks.spawn(listener(log.clone(), port));
+        }
         if let Some((peer, path)) = readiness {
             tasks.spawn(ready(log.clone(), peer, path));
         }
-        Self { _tasks: tasks }
+        Self { _tasks: tasks, port, listened }
+    }
+
+    /// The process is gone. Its listener may have closed since the last look, or with it.
+    pub(crate) fn ended(&self, log: &Log, exit: Exit) {
+        if self.listened && !listens(self.port) {
+            log.listener_closed(exit.at);
+        }
     }
 }
 
 async fn listener(log: Log, port: u16) {
-    // Not seen at first: we are not told, and say nothing.
-    if !listens(port) {
-        return;
-    }
     while listens(port) {
         sleep(LISTENER_POLL).await;
     }
-    log.mark(What::ListenerClosed);
+    log.listener_closed(Instant::now());
 }
 
 async fn ready(log: Log, peer: Peer, path: String) {

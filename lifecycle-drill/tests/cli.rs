@@ -153,6 +153,19 @@ async fn the_json_has_all_events_in_their_order() {
     assert!(times.is_sorted());
 }
 
+/// One that ends at once leaves no time to look between the end of its listener and its own.
+#[tokio::test]
+async fn a_listener_that_closes_with_the_process_is_told_no_later_than_its_end() {
+    let options = ["--env=BAD=exits-at-once", "--only=http1-in-flight", "--json=-"];
+    let output = drill_fixture(&folder(), &options).await;
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let events = report["scenarios"][0]["events"].as_array().unwrap();
+    let at = |what: &str| events.iter().find(|event| event["what"] == what).cloned();
+    let (closed, exited) = (at("listener_closed"), at("exited"));
+    let (Some(closed), Some(exited)) = (closed, exited) else { panic!("{events:#?}") };
+    assert!(closed["at_ms"].as_f64() <= exited["at_ms"].as_f64(), "{events:#?}");
+}
+
 #[tokio::test]
 async fn a_load_is_recorded_client_by_client_and_its_losses_are_not_left_out() {
     let options = ["--env=BAD=exits-at-once", "--only=load-keep-alive", "--json=-"];
