@@ -18,7 +18,7 @@ use crate::signal::Signal;
 ///
 /// `{port}`, `{host}`, `{addr}` and `{probe_addr}` in arguments and in the values of
 /// environment variables are replaced for each start, for services that take their port as
-/// an argument.
+/// an argument. Times are cut to a year.
 ///
 /// # Examples
 /// A Python service that knows no lame duck and has 10 s (Docker's default) to stop:
@@ -272,38 +272,38 @@ impl Subject {
     /// The time from the signal until the platform would send SIGKILL. Only expected here: tell
     /// the process by [`env`](Self::env), if it wants to know.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
+        self.grace = grace.min(TIME_MAX);
         self
     }
 
     /// How long it keeps its listener open after the signal. Zero skips what happens meanwhile.
     pub fn lame_duck(mut self, lame_duck: Duration) -> Self {
-        self.lame_duck = lame_duck;
+        self.lame_duck = lame_duck.min(TIME_MAX);
         self
     }
 
     /// How long a silent connection without a request may hold the drain (default 1 s).
     pub fn idle_drain_timeout(mut self, idle_drain_timeout: Duration) -> Self {
-        self.idle_drain_timeout = idle_drain_timeout;
+        self.idle_drain_timeout = idle_drain_timeout.min(TIME_MAX);
         self
     }
 
     /// Added to every upper bound but the grace period itself, for noisy machines
     /// (default 700 ms).
     pub fn slack(mut self, slack: Duration) -> Self {
-        self.slack = slack;
+        self.slack = slack.min(TIME_MAX);
         self
     }
 
     /// How long it may take to become ready (default 10 s).
     pub fn start_timeout(mut self, start_timeout: Duration) -> Self {
-        self.start_timeout = start_timeout;
+        self.start_timeout = start_timeout.min(TIME_MAX);
         self
     }
 
     /// The client's limit for one request (default 10 s; never less than the lame duck and 5 s).
     pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
-        self.request_timeout = request_timeout;
+        self.request_timeout = request_timeout.min(TIME_MAX);
         self
     }
 
@@ -342,6 +342,9 @@ impl Subject {
     }
 }
 
+/// A year: whoever means longer means for ever.
+const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +365,17 @@ mod tests {
         assert!(Subject::new("x").arg("--probes={probe_addr}").separate_probes());
         assert!(Subject::new("x").env("A", "{probe_addr}").separate_probes());
         assert!(Subject::new("x").probe_addr_env("PROBES").separate_probes());
+    }
+
+    /// Sums of them are added to the time of day.
+    #[test]
+    fn no_time_is_so_long_that_a_sum_overflows() {
+        let long = Duration::MAX;
+        let subject = Subject::new("x").grace(long).lame_duck(long).idle_drain_timeout(long);
+        let subject = subject.slack(long).start_timeout(long).request_timeout(long);
+        let times = [subject.grace, subject.lame_duck, subject.idle_drain_timeout, subject.slack];
+        let more = [subject.start_timeout, subject.request_timeout];
+        assert!(times.iter().chain(&more).all(|time| *time == TIME_MAX), "{times:?} {more:?}");
     }
 
     #[test]

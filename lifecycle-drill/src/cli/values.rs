@@ -25,7 +25,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, BadValue> {
     let seconds = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds
         .or_else(|| humantime::parse_duration(text).ok())
-        .ok_or(BadValue("a duration: 10s, 1.5s, 250ms, 1m, or seconds"))
+        .filter(|time| *time <= TIME_MAX)
+        .ok_or(BadValue("a duration: 10s, 1.5s, 250ms, 1m, or seconds; a year at most"))
 }
 
 /// A share, from 0 to 1.
@@ -191,6 +192,8 @@ impl fmt::Display for Scalar {
     }
 }
 
+/// As [`lifecycle_drill::Subject`] has it: sums of times must be times.
+const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
 const THEMES: &str = "a theme: signals, probes, http1, http2, streams, websocket, load or deadline";
 
 #[cfg(test)]
@@ -208,10 +211,11 @@ mod tests {
             ("250ms", 250),
             ("1m 30s", 90_000),
             ("0", 0),
+            ("365days", 365 * 86_400_000),
         ] {
             assert_eq!(ms(text), Some(expected), "{text}");
         }
-        for text in ["", "s", "-1", "ten", "1e99", "nan", "5 parsecs"] {
+        for text in ["", "s", "-1", "ten", "1e99", "nan", "5 parsecs", "1e19s", "2years"] {
             assert_eq!(ms(text), None, "{text}");
         }
     }
