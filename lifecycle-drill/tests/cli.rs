@@ -309,6 +309,22 @@ async fn bad_options_end_with_2_and_say_what_is_wrong() {
     is_usage(&folder, &options, &["every scenario was skipped"]).await;
 }
 
+/// As with `2>&1 | head -1`.
+#[tokio::test]
+async fn a_reader_that_has_gone_changes_no_exit_code() {
+    let folder = folder();
+    let ready = ["--ready-line=ready", "--theme=websocket", "--", "sh", "-c"];
+    let sleep = [&ready[..], &["echo ready; exec sleep 60"]].concat();
+    for (options, expected) in [(&["--only=no-such"][..], 2), (&["--", "/none"], 3), (&sleep, 2)] {
+        let mut command = tool(folder.path());
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.args(options).stdout(writer.try_clone().unwrap()).stderr(writer);
+        let status = timeout(LIMIT, command.status()).await.unwrap().unwrap();
+        assert_eq!(status.code(), Some(expected), "{options:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_command_that_cannot_be_started_ends_with_3() {
     let folder = folder();

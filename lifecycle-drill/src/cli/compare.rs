@@ -20,7 +20,7 @@ use lifecycle_drill::{
 use super::{
     Ended,
     error::CliError,
-    print,
+    note, print,
     table::{Cell, Column, Table, is_half_marked, quoted},
     values::theme,
 };
@@ -193,7 +193,7 @@ impl Compare {
                 Outcome::Skipped { why } => format!("skip: {why}"),
                 _ => "of an unknown outcome".to_owned(),
             };
-            eprintln!("{}: {}: {outcome}", server.name, scenario.name());
+            note(format_args!("{}: {}: {outcome}", server.name, scenario.name()));
             cell
         };
         let is_load = |scenario: &&Scenario| scenario.theme() == Theme::Load;

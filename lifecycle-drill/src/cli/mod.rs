@@ -20,7 +20,7 @@ mod table;
 mod timeline;
 mod values;
 
-use std::{ffi::OsString, io, process::ExitCode};
+use std::{ffi::OsString, fmt, io, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -79,7 +79,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Ok(Ended::Passed) => ExitCode::SUCCESS,
         Ok(Ended::Failed) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("lifecycle-drill: {}", error::chain(&error));
+            note(format_args!("lifecycle-drill: {}", error::chain(&error)));
             ExitCode::from(error.exit_code())
         }
     }
@@ -128,6 +128,12 @@ fn print(text: &str) -> Result<(), CliError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Prints a line to stderr; a reader that has gone (`2>&1 | head`) is no error.
+fn note(line: impl fmt::Display) {
+    use io::Write as _;
+    let _unread = writeln!(io::stderr().lock(), "{line}");
 }
 
 const USAGE: u8 = 2;

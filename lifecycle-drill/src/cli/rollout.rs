@@ -16,7 +16,7 @@ use lifecycle_drill::{
 use super::{
     Ended,
     error::CliError,
-    print,
+    note, print,
     values::{duration, pair, share},
 };
 
@@ -135,7 +135,9 @@ impl Roll {
     /// Rolls, counts and judges.
     pub(crate) async fn run(self) -> Result<Ended, CliError> {
         let rollout = self.rollout()?;
-        let told = |rolls: u32, text: &str| eprintln!("roll {rolls:>3} of {}  {text}", self.rolls);
+        let told = |rolls: u32, text: &str| {
+            note(format_args!("roll {rolls:>3} of {}  {text}", self.rolls));
+        };
         let (report, broken) = match rollout.run_telling(told).await {
             Ok(report) => (report, None),
             // What was counted is written all the same.
@@ -233,7 +235,7 @@ impl Roll {
         ];
         let mut passed = true;
         for (_, complaint) in complaints.iter().filter(|(applies, _)| *applies) {
-            eprintln!("failed: {complaint}");
+            note(format_args!("failed: {complaint}"));
             passed = false;
         }
         passed

@@ -12,7 +12,8 @@ use lifecycle_drill::{Outcome, Process, Scenario, Setting, Subject, Theme, Verdi
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    Ended, config, error::CliError, html, json, junit, options::Options, print, report::Report,
+    Ended, config, error::CliError, html, json, junit, note, options::Options, print,
+    report::Report,
 };
 
 /// What is drilled, how, and where the verdicts go.
@@ -92,14 +93,14 @@ fn progress(verdicts: &[Verdict], of: usize) {
         Outcome::Fail { seen } => format!(": {}", seen.lines().next().unwrap_or_default()),
         _ => String::new(),
     };
-    eprintln!("[{:>2}/{of}] {line}{seen}", verdicts.len());
+    note(format_args!("[{:>2}/{of}] {line}{seen}", verdicts.len()));
 }
 
 /// Writes what was asked for, and the text where nothing else goes to stdout.
 fn tell(report: &Report, options: &Options) -> Result<(), CliError> {
     let text = report.text();
     if [&options.json, &options.junit, &options.html].into_iter().flatten().any(is_stdout) {
-        eprint!("\n{text}");
+        note(format_args!("\n{}", text.trim_end()));
     } else {
         print(&format!("\n{text}"))?;
     }
