@@ -300,6 +300,10 @@ async fn bad_options_end_with_2_and_say_what_is_wrong() {
     is_usage(&folder, &["--no-such-option"], &["--no-such-option"]).await;
     is_usage(&folder, &["--ready-line=a", "--ready-text=b", "--", "true"], &["cannot be used"])
         .await;
+    let both = ["--json=-", "--junit=-", "--", "true"];
+    is_usage(&folder, &both, &["`--json` and `--junit`", "stdout"]).await;
+    let both = ["rollout", "--json=-", "--html=-", "--", "true"];
+    is_usage(&folder, &both, &["`--json` and `--html`", "stdout"]).await;
     // Everything that was chosen is skipped: that is no pass.
     let port = [
         "-c",

@@ -46,6 +46,9 @@ pub(crate) enum CliError {
     /// The command cannot be brought to readiness.
     #[error("the command could not be started")]
     Start(#[from] StartError),
+    /// Two reports in one stream are neither.
+    #[error("`{first}` and `{second}` cannot both go to stdout")]
+    TwoToStdout { first: &'static str, second: &'static str },
     /// A report cannot be written.
     #[error("cannot write {}", file.display())]
     Write { file: PathBuf, source: io::Error },

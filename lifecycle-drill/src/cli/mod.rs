@@ -19,6 +19,7 @@ mod run;
 mod table;
 mod timeline;
 mod values;
+mod written;
 
 use std::{ffi::OsString, fmt, io, process::ExitCode};
 
@@ -79,7 +80,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Ok(Ended::Passed) => ExitCode::SUCCESS,
         Ok(Ended::Failed) => ExitCode::from(1),
         Err(error) => {
-            note(format_args!("lifecycle-drill: {}", error::chain(&error)));
+            complain(&error);
             ExitCode::from(error.exit_code())
         }
     }
@@ -134,6 +135,10 @@ fn print(text: &str) -> Result<(), CliError> {
 fn note(line: impl fmt::Display) {
     use io::Write as _;
     let _unread = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn complain(error: &CliError) {
+    note(format_args!("lifecycle-drill: {}", error::chain(error)));
 }
 
 const USAGE: u8 = 2;

@@ -1,10 +1,6 @@
 //! `lifecycle-drill rollout`: a rolling update behind haproxy, and the account of its requests.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use lifecycle_drill::{
@@ -16,8 +12,9 @@ use lifecycle_drill::{
 use super::{
     Ended,
     error::CliError,
-    note, print,
+    note,
     values::{duration, pair, share},
+    written::{Destinations, judged},
 };
 
 /// What is rolled, under what load, behind what balancer.
@@ -135,6 +132,7 @@ impl Roll {
     /// Rolls, counts and judges.
     pub(crate) async fn run(self) -> Result<Ended, CliError> {
         let rollout = self.rollout()?;
+        let files = Destinations::new([(JSON, &self.json), (HTML, &self.html)])?;
         let told = |rolls: u32, text: &str| {
             note(format_args!("roll {rolls:>3} of {}  {text}", self.rolls));
         };
@@ -144,15 +142,16 @@ impl Roll {
             Err(RolloutError::BrokenOff { report, source }) => (*report, Some(source)),
             Err(error) => return Err(error.into()),
         };
-        if self.json.as_deref() != Some(STDOUT.as_ref()) {
-            print(&report.to_string())?;
-        }
-        write(self.json.as_deref(), || report.json() + "\n")?;
-        write(self.html.as_deref(), || report.html())?;
-        if let Some(source) = broken {
-            return Err(CliError::Rollout(*source));
-        }
-        Ok(if self.passed(&report) { Ended::Passed } else { Ended::Failed })
+        let unwritten = files.write(&report.to_string(), |name| match name {
+            JSON => report.json() + "\n",
+            _ => report.html(),
+        });
+        let ended = match broken {
+            Some(source) => Err(CliError::Rollout(*source)),
+            None if self.passed(&report) => Ok(Ended::Passed),
+            None => Ok(Ended::Failed),
+        };
+        judged(ended, unwritten)
     }
 
     fn rollout(&self) -> Result<Rollout, CliError> {
@@ -242,16 +241,8 @@ impl Roll {
     }
 }
 
-fn write(file: Option<&Path>, text: impl FnOnce() -> String) -> Result<(), CliError> {
-    match file {
-        None => Ok(()),
-        Some(file) if file == Path::new(STDOUT) => print(&text()),
-        Some(file) => fs::write(file, text())
-            .map_err(|source| CliError::Write { file: file.to_owned(), source }),
-    }
-}
-
-const STDOUT: &str = "-";
+const JSON: &str = "--json";
+const HTML: &str = "--html";
 const ROLLED: &str = "What is replaced, and how";
 const BALANCER: &str = "The balancer";
 const LOAD: &str = "The load";

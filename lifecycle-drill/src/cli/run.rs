@@ -1,19 +1,18 @@
 //! `lifecycle-drill run`: plays the scenarios, tells how it goes, and judges.
 
-use std::{
-    collections::VecDeque,
-    fs, io,
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+use std::{collections::VecDeque, time::SystemTime};
 
 use clap::Args;
 use lifecycle_drill::{Outcome, Process, Scenario, Setting, Subject, Theme, Verdict};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    Ended, config, error::CliError, html, json, junit, note, options::Options, print,
+    Ended, config,
+    error::CliError,
+    html, json, junit, note,
+    options::Options,
     report::Report,
+    written::{Destinations, judged},
 };
 
 /// What is drilled, how, and where the verdicts go.
@@ -29,6 +28,8 @@ impl Run {
         let options = config::complete(self.options)?;
         let chosen = options.chosen()?;
         let subject = options.subject()?;
+        let files = [(JSON, &options.json), (JUNIT, &options.junit), (HTML, &options.html)];
+        let files = Destinations::new(files)?;
         let (began_at, began) = (SystemTime::now(), Instant::now());
         // Once for itself: a command that never runs is no verdict about how it stops.
         drop(Process::start(&subject, Setting::Plain).await?);
@@ -42,8 +43,12 @@ impl Run {
             readiness: options.readiness(),
             verdicts,
         };
-        tell(&report, &options)?;
-        report.ended()
+        let unwritten = files.write(&format!("\n{}", report.text()), |name| match name {
+            JSON => json::write(&report),
+            JUNIT => junit::write(&report),
+            _ => html::write(&report),
+        });
+        judged(report.ended(), unwritten)
     }
 }
 
@@ -96,28 +101,6 @@ fn progress(verdicts: &[Verdict], of: usize) {
     note(format_args!("[{:>2}/{of}] {line}{seen}", verdicts.len()));
 }
 
-/// Writes what was asked for, and the text where nothing else goes to stdout.
-fn tell(report: &Report, options: &Options) -> Result<(), CliError> {
-    let text = report.text();
-    if [&options.json, &options.junit, &options.html].into_iter().flatten().any(is_stdout) {
-        note(format_args!("\n{}", text.trim_end()));
-    } else {
-        print(&format!("\n{text}"))?;
-    }
-    deliver(&options.json, || json::write(report))?;
-    deliver(&options.junit, || junit::write(report))?;
-    deliver(&options.html, || html::write(report))
-}
-
-fn is_stdout(file: &PathBuf) -> bool {
-    file == Path::new("-")
-}
-
-fn deliver(file: &Option<PathBuf>, write: impl FnOnce() -> String) -> Result<(), CliError> {
-    let Some(file) = file else { return Ok(()) };
-    if is_stdout(file) {
-        return print(&write());
-    }
-    let failed = |source: io::Error| CliError::Write { file: file.clone(), source };
-    fs::write(file, write()).map_err(failed)
-}
+const JSON: &str = "--json";
+const JUNIT: &str = "--junit";
+const HTML: &str = "--html";
