@@ -130,6 +130,8 @@ impl Scenario {
                 let limit = self.limit(subject);
                 match timeout(limit, (self.play)(&mut stage)).await {
                     Ok(Ok(())) => Outcome::Pass,
+                    // That says nothing about how it stops.
+                    Ok(Err(flaw @ Flaw::Start(_))) => Outcome::NotStarted { why: flaw.to_string() },
                     Ok(Err(flaw)) => Outcome::Fail { seen: flaw.to_string() },
                     Err(_) => Outcome::Fail { seen: format!("not over after {limit:?}") },
                 }
@@ -285,11 +287,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_cannot_run_is_a_failure_not_a_panic() {
+    async fn a_command_that_cannot_run_is_neither_a_panic_nor_a_failure_to_stop() {
         let scenario = crate::by_name("signals-sigterm-idle").unwrap();
         let verdict = scenario.run(&Subject::new("/nonexistent/command")).await;
-        let Outcome::Fail { seen } = verdict.outcome() else { panic!("{verdict}") };
-        assert!(seen.contains("cannot run /nonexistent/command"), "{seen}");
+        let Outcome::NotStarted { why } = verdict.outcome() else { panic!("{verdict}") };
+        assert!(why.contains("cannot run /nonexistent/command"), "{why}");
+        let told = verdict.to_string();
+        assert!(told.starts_with("ERROR ") && !told.contains("mended by"), "{told}");
     }
 
     #[test]

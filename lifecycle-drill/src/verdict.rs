@@ -30,6 +30,11 @@ pub enum Outcome {
         /// What was seen instead.
         seen: String,
     },
+    /// The process could not be started (again), so that nothing was judged.
+    NotStarted {
+        /// What kept it.
+        why: String,
+    },
     /// All as expected.
     Pass,
     /// Not played.
@@ -50,7 +55,7 @@ pub struct Evidence {
 }
 
 impl Verdict {
-    /// Pass, fail or skipped.
+    /// Pass, fail, skipped, or not even started.
     #[must_use]
     pub fn outcome(&self) -> &Outcome {
         &self.outcome
@@ -117,6 +122,9 @@ impl fmt::Display for Verdict {
         match &self.outcome {
             Outcome::Pass => writeln!(f, "pass  {name} ({elapsed:.1} s)")?,
             Outcome::Skipped { why } => return write!(f, "skip  {name}: {why}"),
+            Outcome::NotStarted { why } => {
+                writeln!(f, "ERROR {name} ({elapsed:.1} s)\n  not judged: {why}")?;
+            }
             Outcome::Fail { seen } => {
                 writeln!(f, "FAIL  {name} ({elapsed:.1} s)")?;
                 writeln!(f, "  seen: {seen}")?;

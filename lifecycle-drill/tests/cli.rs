@@ -313,6 +313,31 @@ async fn bad_options_end_with_2_and_say_what_is_wrong() {
     is_usage(&folder, &options, &["every scenario was skipped"]).await;
 }
 
+/// As one that takes a fixed port is: two at once are one too many.
+#[tokio::test]
+async fn what_cannot_be_started_beside_itself_is_no_failure_to_stop() {
+    let folder = folder();
+    // Once to see whether it runs, once for a scenario, and no more.
+    let script = format!(
+        "mkdir 1 2>&1 || mkdir 2 2>&1 || {{ echo already in use; exit 9; }}; exec python3 {SERVICE}"
+    );
+    let options = ["--only=signals-sigterm-idle,http1-in-flight", "--jobs=2"];
+    let files = ["--junit=out.xml", "--json=out.json"];
+    let command = ["--", "sh", "-c", &script];
+    let output = drill(&folder, &[FIXTURE, &options, &files, &command].concat()).await;
+    let told = text(&output.stdout);
+    assert_eq!(code(&output), 3, "{told}");
+    for part in ["1 passed, 0 failed, 0 skipped, 1 not started", "--jobs 1", "already in use"] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
+    assert!(!told.contains("why it matters"), "{told}");
+    let read = |name| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let (junit, json) = (read("out.xml"), read("out.json"));
+    assert_eq!(junit.matches("<error type=\"start\"").count(), 1, "{junit}");
+    assert!(junit.contains("failures=\"0\" errors=\"1\""), "{junit}");
+    assert!(json.contains("\"outcome\": \"not_started\""), "{json}");
+}
+
 /// As with `2>&1 | head -1`.
 #[tokio::test]
 async fn a_reader_that_has_gone_changes_no_exit_code() {

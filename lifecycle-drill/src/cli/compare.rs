@@ -190,6 +190,7 @@ impl Compare {
             let outcome = match verdict.outcome() {
                 Outcome::Pass => "pass".to_owned(),
                 Outcome::Fail { seen } => format!("FAIL: {seen}"),
+                Outcome::NotStarted { why } => format!("ERROR: {why}"),
                 Outcome::Skipped { why } => format!("skip: {why}"),
                 _ => "of an unknown outcome".to_owned(),
             };

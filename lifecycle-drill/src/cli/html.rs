@@ -58,7 +58,7 @@ fn page(out: &mut String, report: &Report) -> fmt::Result {
 fn contents(out: &mut String, report: &Report) -> fmt::Result {
     out.write_str("<nav>")?;
     for verdict in &report.verdicts {
-        let (name, class) = (verdict.scenario().name(), word(verdict.outcome()));
+        let (name, (class, _)) = (verdict.scenario().name(), words(verdict.outcome()));
         write!(out, "<a class=\"{class}\" href=\"#{name}\">{name}</a>")?;
     }
     out.write_str("</nav>\n")
@@ -85,19 +85,19 @@ fn legend(out: &mut String) -> fmt::Result {
 }
 
 fn verdict(out: &mut String, verdict: &Verdict, report: &Report) -> fmt::Result {
-    let (scenario, class) = (verdict.scenario(), word(verdict.outcome()));
+    let (scenario, (class, word)) = (verdict.scenario(), words(verdict.outcome()));
     let (name, elapsed) = (scenario.name(), verdict.elapsed().as_secs_f64());
     if let Outcome::Skipped { why } = verdict.outcome() {
         return writeln!(
             out,
-            "<section id=\"{name}\" class=\"{class}\"><h3><b>skipped</b>{name}</h3>\
+            "<section id=\"{name}\" class=\"{class}\"><h3><b>{word}</b>{name}</h3>\
              <p class=\"faint\">{}</p></section>",
             Escaped(why)
         );
     }
     writeln!(
         out,
-        "<section id=\"{name}\" class=\"{class}\"><h3><b>{class}</b>{name}\
+        "<section id=\"{name}\" class=\"{class}\"><h3><b>{word}</b>{name}\
          <small>{elapsed:.1} s</small></h3>"
     )?;
     let (why, mend) = (Escaped(scenario.why()), Escaped(scenario.mend()));
@@ -108,6 +108,7 @@ fn verdict(out: &mut String, verdict: &Verdict, report: &Report) -> fmt::Result 
              <dt>usually mended by</dt><dd>{mend}</dd></dl>",
             Escaped(seen)
         )?,
+        Outcome::NotStarted { why } => writeln!(out, "<pre class=\"seen\">{}</pre>", Escaped(why))?,
         _ => writeln!(out, "<p class=\"faint\">{why}</p>")?,
     }
     let expected =
@@ -129,11 +130,13 @@ fn details(out: &mut String, title: &str, lines: impl Iterator<Item = String>) -
     writeln!(out, "<details><summary>{title}</summary><pre>{}</pre></details>", Escaped(text))
 }
 
-fn word(outcome: &Outcome) -> &'static str {
+/// The class of its section, and what it is called.
+fn words(outcome: &Outcome) -> (&'static str, &'static str) {
     match outcome {
-        Outcome::Fail { .. } => "fail",
-        Outcome::Skipped { .. } => "skipped",
-        _ => "pass",
+        Outcome::Fail { .. } => ("fail", "fail"),
+        Outcome::NotStarted { .. } => ("fail", "not started"),
+        Outcome::Skipped { .. } => ("skipped", "skipped"),
+        _ => ("pass", "pass"),
     }
 }
 

@@ -7,7 +7,7 @@ use super::report::{Counts, Report, ms_since, signal_at};
 
 /// The whole report.
 pub(crate) fn write(report: &Report) -> String {
-    let Counts { passed, failed, skipped } = report.counts();
+    let Counts { passed, failed, not_started, skipped } = report.counts();
     let whole = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "command": report.command,
@@ -17,6 +17,7 @@ pub(crate) fn write(report: &Report) -> String {
         "lame_duck_ms": ms(report.lame_duck),
         "passed": passed,
         "failed": failed,
+        "not_started": not_started,
         "skipped": skipped,
         "scenarios": report.verdicts.iter().map(verdict).collect::<Vec<_>>(),
     });
@@ -27,6 +28,8 @@ fn verdict(verdict: &Verdict) -> Value {
     let scenario = verdict.scenario();
     let (outcome, seen, skipped) = match verdict.outcome() {
         Outcome::Fail { seen } => ("fail", Some(seen), None),
+        // Not judged: what was seen is of the start.
+        Outcome::NotStarted { why } => ("not_started", Some(why), None),
         Outcome::Skipped { why } => ("skipped", None, Some(why)),
         _ => ("pass", None, None),
     };

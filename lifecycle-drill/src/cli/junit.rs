@@ -21,10 +21,11 @@ fn suites(text: &mut String, report: &Report) -> fmt::Result {
     let sum = report.counts();
     writeln!(
         text,
-        "<testsuites name=\"lifecycle-drill\" tests=\"{}\" failures=\"{}\" errors=\"0\" \
+        "<testsuites name=\"lifecycle-drill\" tests=\"{}\" failures=\"{}\" errors=\"{}\" \
          skipped=\"{}\" time=\"{:.3}\">",
         report.verdicts.len(),
         sum.failed,
+        sum.not_started,
         sum.skipped,
         report.elapsed.as_secs_f64(),
     )?;
@@ -36,10 +37,11 @@ fn suites(text: &mut String, report: &Report) -> fmt::Result {
         let theme = theme.unwrap_or_default();
         writeln!(
             text,
-            "  <testsuite name=\"{theme}\" tests=\"{}\" failures=\"{}\" errors=\"0\" \
+            "  <testsuite name=\"{theme}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" \
              skipped=\"{}\" time=\"{time:.3}\" timestamp=\"{began_at}\">",
             suite.len(),
             counts.failed,
+            counts.not_started,
             counts.skipped,
         )?;
         suite.iter().try_for_each(|verdict| case(text, verdict))?;
@@ -57,17 +59,16 @@ fn case(text: &mut String, verdict: &Verdict) -> fmt::Result {
         scenario.name(),
         verdict.elapsed().as_secs_f64(),
     )?;
+    let mut told = |tag: &str, kind: &str, what: &str| {
+        let message = Escaped(what.lines().next().unwrap_or_default());
+        let story = Escaped(verdict.to_string());
+        writeln!(text, ">")?;
+        writeln!(text, "      <{tag} type=\"{kind}\" message=\"{message}\">{story}</{tag}>")?;
+        writeln!(text, "    </testcase>")
+    };
     match verdict.outcome() {
-        Outcome::Fail { seen } => {
-            let message = Escaped(seen.lines().next().unwrap_or_default());
-            let story = Escaped(verdict.to_string());
-            writeln!(text, ">")?;
-            writeln!(
-                text,
-                "      <failure type=\"shutdown\" message=\"{message}\">{story}</failure>"
-            )?;
-            writeln!(text, "    </testcase>")
-        }
+        Outcome::Fail { seen } => told("failure", "shutdown", seen),
+        Outcome::NotStarted { why } => told("error", "start", why),
         Outcome::Skipped { why } => {
             writeln!(text, ">\n      <skipped message=\"{}\"/>\n    </testcase>", Escaped(why))
         }

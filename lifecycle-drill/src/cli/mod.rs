@@ -58,6 +58,8 @@ enum Ended {
     Passed,
     /// Something failed.
     Failed,
+    /// Nothing failed, but a scenario could not start the command.
+    NotStarted,
 }
 
 /// Parses the arguments, runs the subcommand, and tells what went wrong on stderr.
@@ -79,6 +81,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     match ended {
         Ok(Ended::Passed) => ExitCode::SUCCESS,
         Ok(Ended::Failed) => ExitCode::from(1),
+        Ok(Ended::NotStarted) => ExitCode::from(NOT_STARTED),
         Err(error) => {
             complain(&error);
             ExitCode::from(error.exit_code())

@@ -14,6 +14,8 @@ use super::{Ended, error::CliError};
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) command: String,
+    /// How many were played at once.
+    pub(crate) jobs: usize,
     pub(crate) began_at: SystemTime,
     pub(crate) elapsed: Duration,
     pub(crate) lame_duck: Duration,
@@ -35,6 +37,7 @@ pub(crate) enum Readiness {
 pub(crate) struct Counts {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
+    pub(crate) not_started: usize,
     pub(crate) skipped: usize,
 }
 
@@ -51,18 +54,19 @@ impl Report {
     pub(crate) fn ended(&self) -> Result<Ended, CliError> {
         match self.counts() {
             Counts { failed: 1.., .. } => Ok(Ended::Failed),
+            Counts { not_started: 1.., .. } => Ok(Ended::NotStarted),
             Counts { passed: 1.., .. } => Ok(Ended::Passed),
             _ => Err(CliError::NothingPlayed("every scenario was skipped")),
         }
     }
 
-    /// Every failure's whole story, who was skipped and why, and the sum.
+    /// Every failure's whole story, what could not be started, who was skipped and why, and the sum.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let mut skipped = BTreeMap::<&str, Vec<&str>>::new();
         for verdict in &self.verdicts {
             match verdict.outcome() {
-                Outcome::Fail { .. } => {
+                Outcome::Fail { .. } | Outcome::NotStarted { .. } => {
                     let _fits = writeln!(text, "{}\n", verdict.to_string().trim_end());
                 }
                 Outcome::Skipped { why } => {
@@ -74,15 +78,24 @@ impl Report {
         for (why, names) in skipped {
             let _fits = writeln!(text, "skipped, {why}:\n  {}", names.join("\n  "));
         }
+        if self.jobs > 1 && self.counts().not_started > 0 {
+            let _fits = writeln!(text, "{ALONE}");
+        }
         let _fits = writeln!(text, "{}", self.summary());
         text
     }
 
     /// The sum in one line.
     pub(crate) fn summary(&self) -> String {
-        let Counts { passed, failed, skipped } = self.counts();
+        let Counts { passed, failed, not_started, skipped } = self.counts();
         let elapsed = self.elapsed.as_secs_f64();
-        format!("{passed} passed, {failed} failed, {skipped} skipped in {elapsed:.1} s")
+        let not_started = match not_started {
+            0 => String::new(),
+            count => format!(", {count} not started"),
+        };
+        format!(
+            "{passed} passed, {failed} failed, {skipped} skipped{not_started} in {elapsed:.1} s"
+        )
     }
 }
 
@@ -92,6 +105,7 @@ pub(crate) fn count<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Counts {
     for verdict in verdicts {
         *match verdict.outcome() {
             Outcome::Fail { .. } => &mut counts.failed,
+            Outcome::NotStarted { .. } => &mut counts.not_started,
             Outcome::Skipped { .. } => &mut counts.skipped,
             _ => &mut counts.passed,
         } += 1;
@@ -109,3 +123,6 @@ pub(crate) fn signal_at(events: &[Event]) -> Option<Duration> {
 pub(crate) fn ms_since(origin: Option<Duration>, at: Duration) -> f64 {
     (at.as_secs_f64() - origin.unwrap_or_default().as_secs_f64()) * 1e3
 }
+
+const ALONE: &str = "it did start by itself: if it takes a second port, a lock or a file that only \
+                     one process can have, play one scenario at a time, with --jobs 1";

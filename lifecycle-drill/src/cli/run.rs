@@ -36,6 +36,7 @@ impl Run {
         let verdicts = play(&chosen, &subject, options.jobs()).await;
         let report = Report {
             command: options.command.join(" "),
+            jobs: options.jobs(),
             began_at,
             elapsed: began.elapsed(),
             lame_duck: options.lame_duck(),
@@ -95,7 +96,9 @@ fn progress(verdicts: &[Verdict], of: usize) {
     let text = newest.to_string();
     let line = text.lines().next().unwrap_or_default();
     let seen = match newest.outcome() {
-        Outcome::Fail { seen } => format!(": {}", seen.lines().next().unwrap_or_default()),
+        Outcome::Fail { seen: why } | Outcome::NotStarted { why } => {
+            format!(": {}", why.lines().next().unwrap_or_default())
+        }
         _ => String::new(),
     };
     note(format_args!("[{:>2}/{of}] {line}{seen}", verdicts.len()));

@@ -44,6 +44,7 @@ impl Cell {
                 let lost = verdict.ledger().map(|ledger| (ledger.lost(), ledger.total()));
                 Self::Fail { seen: seen.clone(), lost: lost.filter(|(lost, _)| *lost > 0) }
             }
+            Outcome::NotStarted { why } => Self::Fail { seen: why.clone(), lost: None },
             other => Self::Fail { seen: format!("{other:?}"), lost: None },
         }
     }
