@@ -13,7 +13,7 @@ mod ws;
 pub(crate) use dial::{Alpn, Peer, Tls};
 pub use fate::{Fate, WireError};
 pub(crate) use frames::{Scan, raw};
-pub(crate) use h2c::H2c;
+pub(crate) use h2c::{Answering, H2c};
 pub use http1::Response;
 pub(crate) use http1::{Framing, Reader, request};
 pub(crate) use wire::Hangup;

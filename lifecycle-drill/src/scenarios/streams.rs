@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    client::{Fate, Framing, Reader, request},
+    client::{Answering, Fate, Framing, H2c, Reader, Response, Wire, request},
     process::Setting,
     scenario::{Need, Scenario, Theme},
+    scenarios::signals::SETTLE,
     stage::{During as _, Flaw, Stage, ensure, ms},
 };
 
@@ -26,6 +27,7 @@ struct Heard {
     /// Time since the signal of the last piece that came in the lame duck.
     last_in_lame_duck: Option<Duration>,
     pieces: u32,
+    /// Since the beginning of the stream, over HTTP/1.
     bytes: u64,
 }
 
@@ -33,25 +35,13 @@ async fn over_http1(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.routes.events.clone().unwrap_or_default();
     let mut wire = stage.wire().await?;
-    wire.send(request("GET", &path, None)).await.during("asking for events")?;
-    let mut reader = Reader::new();
-    wire.head(&mut reader).await.during("the head of an event stream")?;
-    let framing = reader.so_far().map(crate::client::Response::framing);
-    ensure(framing == Some(Framing::Chunked), || {
-        format!(
-            "an event stream ends by {framing:?}, not by a last chunk: nobody can tell \
-                 whether it was cut"
-        )
-    })?;
-    let patience = Instant::now() + stage.subject.request_timeout;
-    while reader.so_far().is_none_or(|response| response.body_length() == 0) {
-        wire.advance(&mut reader, patience).await.during("waiting for a first event")?;
-    }
+    let mut reader = opened(&mut wire, &path, stage.subject.request_timeout).await?;
     stage.stop()?;
     let deadline = stage.cause() + stage.subject.grace;
-    let mut heard = Heard::default();
+    let before = reader.so_far().map_or(0, Response::body_length);
+    let mut heard = Heard { bytes: before, ..Heard::default() };
     while !wire.advance(&mut reader, deadline).await.during("an event stream in the drain")? {
-        let bytes = reader.so_far().map_or(0, crate::client::Response::body_length);
+        let bytes = reader.so_far().map_or(0, Response::body_length);
         let new = bytes.saturating_sub(heard.bytes);
         heard.piece(stage, new);
     }
@@ -62,11 +52,7 @@ async fn over_http2(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.routes.events.clone().unwrap_or_default();
     let client = stage.h2c().await?;
-    let asked = client.ask(&path).await.during("asking for events")?;
-    let mut answering = client.head(asked).await.during("the head of an event stream")?;
-    let status = answering.status();
-    ensure(status == 200, || format!("an event stream: answered {status}"))?;
-    client.data(&mut answering).await.during("waiting for a first event")?;
+    let mut answering = opened_over_http2(&client, &path).await?;
     stage.stop()?;
     let mut heard = Heard::default();
     let reading = "an event stream in the drain";
@@ -78,6 +64,65 @@ async fn over_http2(stage: &mut Stage) -> Result<(), Flaw> {
         })?;
     }
     judge(stage, &heard).await
+}
+
+/// Asks for the stream over HTTP/1 and reads until it is known to go on.
+async fn opened(wire: &mut Wire, path: &str, limit: Duration) -> Result<Reader, Flaw> {
+    wire.send(request("GET", path, None)).await.during("asking for events")?;
+    let mut reader = Reader::new();
+    wire.head(&mut reader).await.during("the head of an event stream")?;
+    let head = reader.so_far().map(|response| (response.status(), response.framing()));
+    let (status, framing) = head.unzip();
+    is_200(status)?;
+    ensure(framing == Some(Framing::Chunked), || {
+        format!(
+            "an event stream ends by {framing:?}, not by a last chunk: nobody can tell \
+                 whether it was cut"
+        )
+    })?;
+    let patience = Instant::now() + limit;
+    let mut over = reader.is_done();
+    while !over && reader.so_far().is_none_or(|response| response.body_length() == 0) {
+        over = wire.advance(&mut reader, patience).await.during("waiting for a first event")?;
+    }
+    let end = async {
+        // Over, it must not be read again: that is ready at once, for ever.
+        while !over {
+            over = wire.advance(&mut reader, patience).await.during("the first events")?;
+        }
+        Ok(())
+    };
+    goes_on(end).await?;
+    Ok(reader)
+}
+
+/// The same over HTTP/2.
+async fn opened_over_http2(client: &H2c, path: &str) -> Result<Answering, Flaw> {
+    let asked = client.ask(path).await.during("asking for events")?;
+    let mut answering = client.head(asked).await.during("the head of an event stream")?;
+    is_200(Some(answering.status()))?;
+    let mut piece = client.data(&mut answering).await.during("waiting for a first event")?;
+    let end = async {
+        while piece.is_some() {
+            piece = client.data(&mut answering).await.during("the first events")?;
+        }
+        Ok(())
+    };
+    goes_on(end).await?;
+    Ok(answering)
+}
+
+fn is_200(status: Option<u16>) -> Result<(), Flaw> {
+    let status = status.unwrap_or_default();
+    ensure(status == 200, || format!("an event stream: answered {status}"))
+}
+
+/// The stream's end must not come for a moment: only one that is open can be ended by a drain.
+async fn goes_on(end: impl Future<Output = Result<(), Flaw>>) -> Result<(), Flaw> {
+    match timeout(SETTLE, end).await {
+        Err(_) => Ok(()),
+        Ok(over) => over.and(Err(Flaw::Seen("the event stream ended before the signal".into()))),
+    }
 }
 
 impl Heard {
@@ -119,3 +164,91 @@ const TEXT: (&str, &str) = (
      again elsewhere",
 );
 const CLOCKS_APART: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        time::sleep,
+    };
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// What is seen of a stream whose server answers with these pieces, a moment apart, and keeps
+    /// the connection.
+    async fn seen(pieces: &'static [&'static str]) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut wire = Wire::connect(listener.local_addr().unwrap(), LIMIT).await.unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut chunk = [0; 1024];
+            assert!(stream.read(&mut chunk).await.unwrap() > 0);
+            for piece in pieces {
+                stream.write_all(piece.as_bytes()).await.unwrap();
+                sleep(Duration::from_millis(20)).await;
+            }
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            opened = opened(&mut wire, "/events", LIMIT) => {
+                opened.map(drop).map_err(|flaw| flaw.to_string())
+            }
+            () = serve => Ok(()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_goes_on_is_taken() {
+        let taken = seen(&[OK, "3\r\nabc\r\n"]).await;
+        assert_eq!(taken, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_over_before_the_signal_is_none() {
+        let over = Err("the event stream ended before the signal".to_owned());
+        for pieces in [
+            &[OK, "0\r\n\r\n"][..],
+            &[OK, "3\r\nabc\r\n0\r\n\r\n"],
+            &[OK, "3\r\nabc\r\n", "0\r\n\r\n"],
+        ] {
+            assert_eq!(seen(pieces).await, over, "{pieces:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_not_found_is_none() {
+        let answered = seen(&[NOT_FOUND, "3\r\nabc\r\n"]).await;
+        assert_eq!(answered, Err("an event stream: answered 404".to_owned()));
+    }
+
+    /// The same over HTTP/2: a server that ends its stream after one event.
+    #[tokio::test]
+    async fn a_stream_over_http2_that_is_over_before_the_signal_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let mut body = respond.send_response(http::Response::new(()), false).unwrap();
+                body.send_data(bytes::Bytes::from_static(b"abc"), true).unwrap();
+            }
+        };
+        let ask = async {
+            let client = H2c::connect(&address.into(), LIMIT).await.unwrap();
+            opened_over_http2(&client, "/events").await.map(drop).map_err(|flaw| flaw.to_string())
+        };
+        let opened = tokio::select! {
+            opened = ask => opened,
+            () = serve => Ok(()),
+        };
+        assert_eq!(opened, Err("the event stream ended before the signal".to_owned()));
+    }
+
+    const NOT_FOUND: &str =
+        "HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n";
+    const OK: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+}
