@@ -280,6 +280,8 @@ async fn a_file_that_cannot_be_understood_is_an_error_that_names_it_and_the_key(
         ("lame-duk = '2s'", ["drill.toml", "unknown field `lame-duk`"]),
         ("[routes]\nwalk = '/w'", ["drill.toml", "walk"]),
         ("grace = 'ten'", ["drill.toml", "expected a duration"]),
+        ("ready = 'readyz'", ["drill.toml", "begins with `/`"]),
+        ("[routes]\nwork = 'work'", ["drill.toml", "begins with `/`"]),
         ("theme = ['http3']", ["drill.toml", "expected a theme"]),
         ("command = python", ["drill.toml", "line 1"]),
     ] {
@@ -296,6 +298,9 @@ async fn bad_options_end_with_2_and_say_what_is_wrong() {
     is_usage(&folder, &["run", "--theme=http3", "--", "true"], &["expected a theme"]).await;
     is_usage(&folder, &["--only=no-such", "--", "true"], &["`no-such`", "list"]).await;
     is_usage(&folder, &["--route=walk=/", "--", "true"], &["quick, work"]).await;
+    is_usage(&folder, &["--route=quick=ping", "--", "true"], &["begins with `/`"]).await;
+    is_usage(&folder, &["--ready=ready", "--", "true"], &["begins with `/`"]).await;
+    is_usage(&folder, &["rollout", "--get=x", "--", "true"], &["begins with `/`"]).await;
     is_usage(&folder, &["--grace=soon", "--", "true"], &["expected a duration"]).await;
     is_usage(&folder, &["--no-such-option"], &["--no-such-option"]).await;
     is_usage(&folder, &["--ready-line=a", "--ready-text=b", "--", "true"], &["cannot be used"])

@@ -14,8 +14,8 @@ use super::{
     error::CliError,
     report::Readiness,
     values::{
-        ProtocolName, ReportName, RouteName, SignalName, duration, duration_in_file, pair,
-        pair_in_file, route, table, theme, themes_in_file,
+        ProtocolName, ReportName, RouteName, SignalName, UrlPath, duration, duration_in_file, pair,
+        pair_in_file, route, routes_in_file, table, theme, themes_in_file,
     },
 };
 
@@ -55,7 +55,7 @@ pub(crate) struct Options {
 
     /// The readiness probe: the command is ready when this path answers 200
     #[arg(long, value_name = "PATH", help_heading = READY)]
-    ready: Option<String>,
+    ready: Option<UrlPath>,
     /// It is ready when it prints this line, instead
     #[arg(long, value_name = "LINE", help_heading = READY)]
     ready_line: Option<String>,
@@ -69,16 +69,16 @@ pub(crate) struct Options {
     ready_port: Option<bool>,
     /// The path of the liveness probe
     #[arg(long, value_name = "PATH", help_heading = READY)]
-    live: Option<String>,
+    live: Option<UrlPath>,
     /// The path of the startup probe
     #[arg(long, value_name = "PATH", help_heading = READY)]
-    startup: Option<String>,
+    startup: Option<UrlPath>,
 
     /// What it can be asked for: quick=/, work=/sleep?ms={ms}, echo=, big=/x?n={bytes},
     /// events=, ws=, block=, pool=, panic=
     #[arg(long = "route", value_name = "NAME=PATH", value_parser = route, help_heading = SPEAKS)]
-    #[serde(deserialize_with = "table")]
-    routes: Vec<(RouteName, String)>,
+    #[serde(deserialize_with = "routes_in_file")]
+    routes: Vec<(RouteName, UrlPath)>,
     /// All routes under the names of the `target` example: /work?ms={ms}, /echo, ..
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", help_heading = SPEAKS)]
@@ -302,7 +302,7 @@ impl Options {
             (Some(line), ..) => ReadyWhen::Line(line.clone()),
             (None, Some(part), ..) => ReadyWhen::LineContains(part.clone()),
             (None, None, Some(true), _) | (None, None, _, None) => ReadyWhen::Connects,
-            (None, None, _, Some(path)) => ReadyWhen::Http(path.clone()),
+            (None, None, _, Some(path)) => ReadyWhen::Http(path.clone().into()),
         }
     }
 
@@ -311,16 +311,16 @@ impl Options {
             Some(true) => Routes::conventional(),
             _ => Routes::new(),
         };
-        self.routes.iter().fold(routes, |routes, (name, path)| match name {
-            RouteName::Big => routes.big(path),
-            RouteName::Block => routes.block(path),
-            RouteName::Echo => routes.echo(path),
-            RouteName::Events => routes.events(path),
-            RouteName::Panic => routes.panic(path),
-            RouteName::Pool => routes.pool(path),
-            RouteName::Quick => routes.quick(path),
-            RouteName::Work => routes.work(path),
-            RouteName::Ws => routes.ws(path),
+        self.routes.iter().fold(routes, |routes, (name, path)| match (name, path.as_str()) {
+            (RouteName::Big, path) => routes.big(path),
+            (RouteName::Block, path) => routes.block(path),
+            (RouteName::Echo, path) => routes.echo(path),
+            (RouteName::Events, path) => routes.events(path),
+            (RouteName::Panic, path) => routes.panic(path),
+            (RouteName::Pool, path) => routes.pool(path),
+            (RouteName::Quick, path) => routes.quick(path),
+            (RouteName::Work, path) => routes.work(path),
+            (RouteName::Ws, path) => routes.ws(path),
         })
     }
 }

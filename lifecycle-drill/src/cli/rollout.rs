@@ -13,7 +13,7 @@ use super::{
     Ended,
     error::CliError,
     note,
-    values::{duration, pair, share},
+    values::{UrlPath, duration, pair, share},
     written::{Destinations, judged},
 };
 
@@ -77,10 +77,10 @@ pub(crate) struct Roll {
     post_share: f64,
     /// What is asked for by GET
     #[arg(long, value_name = "PATH", default_value = "/", help_heading = LOAD)]
-    get: String,
+    get: UrlPath,
     /// What is posted to
     #[arg(long, value_name = "PATH", help_heading = LOAD)]
-    post: Option<String>,
+    post: Option<UrlPath>,
     /// What is posted
     #[arg(long, value_name = "TEXT", default_value = "{}", help_heading = LOAD)]
     post_body: String,
@@ -114,7 +114,7 @@ pub(crate) struct Roll {
     env: Vec<(String, String)>,
     /// The readiness probe, asked by the kubelet and by the balancer
     #[arg(long, value_name = "PATH", default_value = "/readyz", help_heading = TOLD)]
-    ready: String,
+    ready: UrlPath,
 
     /// Writes all that was counted as JSON; - is stdout
     #[arg(long, value_name = "FILE", help_heading = WRITTEN)]
@@ -165,7 +165,7 @@ impl Roll {
             .min_ready(self.min_ready)
             .checks(self.checks())
             .h2_share(self.h2_share)
-            .get(&self.get)
+            .get(self.get.as_str())
             .request_timeout(self.request_timeout);
         if let Some(program) = &self.oha {
             rollout = rollout.oha(program);
@@ -175,7 +175,7 @@ impl Roll {
         }
         if let Some(path) = &self.post {
             let (body, content_type) = (self.post_body.clone().into(), self.post_type.clone());
-            let post = Post { path: path.clone(), body, content_type };
+            let post = Post { path: path.clone().into(), body, content_type };
             rollout = rollout.post(post, self.post_share);
         }
         if let Some(other) = &self.compare_with {
@@ -202,8 +202,8 @@ impl Roll {
         let mut subject = Subject::new(program)
             .args(args)
             .port_env(&self.port_env)
-            .ready_path(&self.ready)
-            .ready_when(ReadyWhen::Http(self.ready.clone()))
+            .ready_path(self.ready.clone())
+            .ready_when(ReadyWhen::Http(self.ready.clone().into()))
             .grace(self.grace);
         if let Some(key) = &self.host_env {
             subject = subject.host_env(key);

@@ -1,6 +1,6 @@
 //! Values as they are written, on the command line and in `drill.toml` alike.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use clap::ValueEnum;
 use lifecycle_drill::{BlockerReport, Protocol, Signal, Theme, scenarios};
@@ -13,10 +13,10 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), BadValue> {
 }
 
 /// `NAME=PATH` with a route's name.
-pub(crate) fn route(text: &str) -> Result<(RouteName, String), BadValue> {
+pub(crate) fn route(text: &str) -> Result<(RouteName, UrlPath), BadValue> {
     let (name, path) = text.split_once('=').ok_or(BadValue("NAME=PATH"))?;
     let name = RouteName::from_str(name, false).map_err(|_| BadValue(RouteName::ALL))?;
-    Ok((name, path.to_owned()))
+    Ok((name, path.parse()?))
 }
 
 /// What humantime takes (`25s`, `1m 30s`, `250ms`), and bare or decimal seconds.
@@ -45,6 +45,41 @@ pub(crate) fn theme(text: &str) -> Result<Theme, BadValue> {
 #[derive(Debug, thiserror::Error)]
 #[error("expected {0}")]
 pub(crate) struct BadValue(&'static str);
+
+/// What is asked for in a request, query included; it may have holes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub(crate) struct UrlPath(String);
+
+impl UrlPath {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UrlPath {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        text.to_owned().try_into()
+    }
+}
+
+impl TryFrom<String> for UrlPath {
+    type Error = BadValue;
+
+    fn try_from(text: String) -> Result<Self, BadValue> {
+        // Blanks and the like would end the path within its line.
+        let fits = text.starts_with('/') && text.chars().all(|one| one.is_ascii_graphic());
+        if fits { Ok(Self(text)) } else { Err(BadValue("a path that begins with `/`, escaped")) }
+    }
+}
+
+impl From<UrlPath> for String {
+    fn from(path: UrlPath) -> Self {
+        path.0
+    }
+}
 
 /// The name of a route, as [`lifecycle_drill::Routes`] has them.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -156,11 +191,16 @@ pub(crate) fn themes_in_file<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<T
     names.iter().map(|name| theme(name).map_err(de::Error::custom)).collect()
 }
 
-/// A table in the file, in the form that repeated `KEY=VALUE` arguments have.
-pub(crate) fn table<'de, D: Deserializer<'de>, K: Deserialize<'de> + Ord>(
+/// The table of routes in the file.
+pub(crate) fn routes_in_file<'de, D: Deserializer<'de>>(
     from: D,
-) -> Result<Vec<(K, String)>, D::Error> {
-    let table = BTreeMap::<K, Scalar>::deserialize(from)?;
+) -> Result<Vec<(RouteName, UrlPath)>, D::Error> {
+    Ok(BTreeMap::deserialize(from)?.into_iter().collect())
+}
+
+/// A table in the file, in the form that repeated `KEY=VALUE` arguments have.
+pub(crate) fn table<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
+    let table = BTreeMap::<String, Scalar>::deserialize(from)?;
     Ok(table.into_iter().map(|(key, value)| (key, value.to_string())).collect())
 }
 
@@ -233,7 +273,10 @@ mod tests {
     fn pairs_are_split_at_the_first_sign() {
         assert_eq!(pair("A=b=c").ok(), Some(("A".into(), "b=c".into())));
         assert!(pair("A").is_err());
-        assert_eq!(route("work=/w?ms={ms}").ok(), Some((RouteName::Work, "/w?ms={ms}".into())));
-        assert!(route("walk=/w").is_err());
+        let path = "/w?ms={ms}".parse().ok();
+        assert_eq!(route("work=/w?ms={ms}").ok(), path.map(|path| (RouteName::Work, path)));
+        for bad in ["walk=/w", "work", "work=", "work=w", "work=/a b", "work=/a\r\nb: c"] {
+            assert!(route(bad).is_err(), "{bad}");
+        }
     }
 }
