@@ -1,10 +1,11 @@
 //! What the layer and the server ask of the allocator: nothing for a request beyond what the
 //! service makes, nothing for a poll.
 
+mod in_memory;
+
 use std::alloc::System;
 use std::convert::Infallible;
 use std::future::{Future, Ready, poll_fn, ready};
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -14,8 +15,9 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body::{Body, Frame};
 use http_body_util::{Empty, Full};
+use in_memory::InMemory;
 use lifecycle::{ForcedExit, Handle, Lifecycle};
-use lifecycle_tower::{DrainLayer, Listener};
+use lifecycle_tower::DrainLayer;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Notify, mpsc};
@@ -205,24 +207,6 @@ async fn read_until(client: &mut DuplexStream, end: &[u8]) -> String {
         assert_ne!(read, 0, "it is not cut: {}", String::from_utf8_lossy(&told));
     }
     String::from_utf8_lossy(&told).into_owned()
-}
-
-struct InMemory(mpsc::Receiver<DuplexStream>);
-
-impl Listener for InMemory {
-    type Io = DuplexStream;
-    type Addr = ();
-
-    async fn accept(&mut self) -> io::Result<(DuplexStream, ())> {
-        match self.0.recv().await {
-            Some(connection) => Ok((connection, ())),
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Ready, and answers at once with a body of its own.

@@ -114,7 +114,7 @@ where
         let (handle, limits) = (given.common.handle.clone(), given.limits);
         let now = Instant::now();
         let old_at = limits.old_at(now, draw);
-        let state = Arc::new(ConnState::ageing(old_at));
+        let state = Arc::new(ConnState::new(Arc::clone(&given.common), old_at));
         let io = CountedIo::new(io, Arc::clone(&state), handle.clone(), guard, permit);
         Self {
             proto: Proto::Opening(Box::new(Opening::new(io, peer, given, now))),

@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -195,7 +196,13 @@ impl<L: Listener> AsyncWrite for CountedIo<L> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         this.poll_hard_stop(Way::Write, cx)?;
-        let wrote = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        let mut space = [MaybeUninit::uninit(); COPIED_MOST];
+        let mut copy = ReadBuf::uninit(&mut space);
+        let inner = Pin::new(&mut this.inner);
+        let wrote = match in_one_piece(bufs, &mut copy) {
+            Some(whole) => inner.poll_write(cx, whole),
+            None => inner.poll_write_vectored(cx, bufs),
+        };
         this.note_write(wrote)
     }
 
@@ -260,6 +267,22 @@ impl<L: Listener> Drop for CountedIo<L> {
     }
 }
 
+/// A few bytes in several pieces as one: the kernel takes longer to walk the pieces than we to
+/// copy them. None if they are many.
+#[inline]
+fn in_one_piece<'a>(bufs: &'a [io::IoSlice<'_>], copy: &'a mut ReadBuf<'_>) -> Option<&'a [u8]> {
+    if let [whole] = bufs {
+        return Some(whole);
+    }
+    if bufs.iter().map(|buf| buf.len()).sum::<usize>() > copy.remaining() {
+        return None;
+    }
+    bufs.iter().for_each(|buf| copy.put_slice(buf));
+    Some(copy.filled())
+}
+
+/// The most bytes that are copied to be written in one piece.
+const COPIED_MOST: usize = 2048;
 /// How long a client may be quiet, and take in all, before a lingering close ends.
 const LINGER_QUIET: Duration = Duration::from_secs(1);
 const LINGER_MOST: Duration = Duration::from_secs(2);

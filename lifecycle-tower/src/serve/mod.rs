@@ -1,6 +1,7 @@
 //! A serve loop that owns its connections, so that it can bound every one of them.
 
 mod accept;
+mod common;
 mod conn;
 mod end;
 mod exec;
@@ -32,11 +33,11 @@ use tokio::sync::Semaphore;
 use tower::Service;
 
 use self::accept::Accepted;
+use self::common::Common;
 use self::conn::Conn;
 use self::exec::Streams;
 pub use self::listener::{Listener, Negotiated};
 use self::opening::{Attach, Given};
-use self::request::Common;
 use self::rule::Limits;
 #[cfg(feature = "tls")]
 pub use self::tls::{TlsListener, TlsStream};

@@ -10,11 +10,12 @@ use http::Extensions;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
+use super::common::Common;
 use super::exec::Streams;
 use super::handshake::Handshake;
 use super::io::CountedIo;
 use super::listener::{Listener, Negotiated};
-use super::request::{Common, Requests};
+use super::request::Requests;
 use super::rule::{Limits, Protocol};
 use super::state::ConnState;
 
@@ -100,7 +101,7 @@ impl<L: Listener, S> Opening<L, S> {
         for attach in &*given.attach {
             attach(io.inner(), &peer, &mut known);
         }
-        let service = Requests::new(given.app, given.common, Arc::clone(state), known);
+        let service = Requests::new(given.app, Arc::clone(state), known);
         io.unread(&first);
         (io, service, given.streams)
     }

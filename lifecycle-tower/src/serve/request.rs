@@ -9,8 +9,7 @@ use std::task::{Context, Poll, ready};
 use http::{Extensions, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use lifecycle::{Gate, Handle, Stage};
-use tokio::time::Instant;
+use lifecycle::Stage;
 use tower::util::Oneshot;
 use tower::{Service, ServiceExt};
 
@@ -21,23 +20,11 @@ use super::state::{ConnState, HeldBy, RequestGuard};
 use crate::grpc;
 use crate::head::Asked;
 use crate::outcome;
-use crate::service::Names;
-use crate::spread::CloseSpread;
 use crate::stream::DrainToken;
-
-/// What all connections of one server share.
-#[derive(Debug)]
-pub(crate) struct Common {
-    pub(crate) handle: Handle,
-    pub(crate) requests: Gate,
-    pub(crate) names: Names,
-    pub(crate) close_spread: CloseSpread,
-}
 
 /// The service of one connection.
 pub(crate) struct Requests<S> {
     app: S,
-    common: Arc<Common>,
     conn: Arc<ConnState>,
     token: DrainToken,
     /// What every request is told of its connection; mostly nothing.
@@ -52,7 +39,6 @@ pin_project_lite::pin_project! {
         guard: Option<RequestGuard>,
         asked: Asked,
         call: Call,
-        common: Arc<Common>,
     }
 }
 
@@ -63,22 +49,10 @@ enum Call {
     Grpc(Box<CallEnd>),
 }
 
-impl Common {
-    /// Whether a response on a connection that is old from then on tells its client to leave.
-    fn tells_to_leave(&self, old_at: Option<Instant>) -> bool {
-        self.close_spread.tells(&self.handle) || old_at.is_some_and(|at| at <= Instant::now())
-    }
-}
-
 impl<S> Requests<S> {
-    pub(crate) fn new(
-        app: S,
-        common: Arc<Common>,
-        conn: Arc<ConnState>,
-        known: Extensions,
-    ) -> Self {
-        let token = DrainToken::new(common.handle.clone());
-        Self { app, common, conn, token, known }
+    pub(crate) fn new(app: S, conn: Arc<ConnState>, known: Extensions) -> Self {
+        let token = DrainToken::new(conn.common().handle.clone());
+        Self { app, conn, token, known }
     }
 }
 
@@ -93,7 +67,7 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let asked = Asked::of(&request);
-        let common = Arc::clone(&self.common);
+        let common = self.conn.common();
         let call = if grpc::is_grpc(asked.version, request.headers()) {
             Call::Grpc(Box::new(CallEnd::new(&common.handle, None)))
         } else {
@@ -106,12 +80,12 @@ where
             self.conn.http1_head(head_len(&request), request.body().size_hint().exact());
         }
         let held_by = if http2 { HeldBy::Data } else { HeldBy::Connection };
-        let Ok(guard) = self.common.names.enter(&self.common.requests, &request) else {
+        let Ok(guard) = common.names.enter(&common.requests, &request) else {
             // Only after the hard stop: nobody would be there to answer it.
             if self.conn.flights().end() {
                 self.conn.task().wake();
             }
-            return Answer { inner: None, guard: None, asked, call, common };
+            return Answer { inner: None, guard: None, asked, call };
         };
         let guard = RequestGuard::new(guard, Arc::clone(&self.conn), held_by);
         request.extensions_mut().insert(self.token.clone());
@@ -119,7 +93,7 @@ where
             request.extensions_mut().extend(self.known.clone());
         }
         let inner = Some(self.app.clone().oneshot(request));
-        Answer { inner, guard: Some(guard), asked, call, common }
+        Answer { inner, guard: Some(guard), asked, call }
     }
 }
 
@@ -151,12 +125,14 @@ where
             Err(error) => return Poll::Ready(Err(error)),
         };
         let status = response.status();
-        outcome::answered(|| this.common.handle.phase());
-        let old_at = guard.as_ref().and_then(RequestGuard::old_at);
-        if this.common.tells_to_leave(old_at) {
-            this.asked.leave(status, response.headers_mut());
-        }
-        let end = BodyEnd::of(this.asked.version, &response, &this.common.handle);
+        let end = guard.as_ref().and_then(|guard| {
+            let handle = &guard.common().handle;
+            outcome::answered(|| handle.phase());
+            if guard.tells_to_leave() {
+                this.asked.leave(status, response.headers_mut());
+            }
+            BodyEnd::of(this.asked.version, &response, handle)
+        });
         let hold = guard.and_then(|guard| hold(guard, *this.asked, status));
         Poll::Ready(Ok(response.map(|body| HeldBody::new(body, hold, end))))
     }

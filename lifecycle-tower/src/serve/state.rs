@@ -10,10 +10,13 @@ use futures_util::task::AtomicWaker;
 use lifecycle::{InFlight, Stage};
 use tokio::time::Instant;
 
+use super::common::Common;
 use super::flights::Flights;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 pub(crate) struct ConnState {
+    /// By way of its connection, so that a request counts no reference that all threads share.
+    common: Arc<Common>,
     /// From then on its client is told to leave.
     old_at: Option<Instant>,
     flights: Flights,
@@ -60,9 +63,10 @@ pub(crate) enum Look {
 }
 
 impl ConnState {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(common: Arc<Common>, old_at: Option<Instant>) -> Self {
         Self {
-            old_at: None,
+            common,
+            old_at,
             flights: Flights::new(),
             task: AtomicWaker::new(),
             since_head: AtomicU64::new(0),
@@ -83,8 +87,8 @@ impl ConnState {
         }
     }
 
-    pub(crate) fn ageing(old_at: Option<Instant>) -> Self {
-        Self { old_at, ..Self::new() }
+    pub(crate) fn common(&self) -> &Common {
+        &self.common
     }
 
     pub(crate) fn flights(&self) -> &Flights {
@@ -337,9 +341,13 @@ impl RequestGuard {
         Self { guard: Some(guard), conn, held_by }
     }
 
-    /// When its connection grows old.
-    pub(crate) fn old_at(&self) -> Option<Instant> {
-        self.conn.old_at
+    pub(crate) fn common(&self) -> &Common {
+        self.conn.common()
+    }
+
+    /// Whether the response that is made now tells its client to leave.
+    pub(crate) fn tells_to_leave(&self) -> bool {
+        self.conn.common.tells_to_leave(self.conn.old_at)
     }
 
     /// The drain ends the response's stream.
@@ -400,12 +408,23 @@ const LOOK_UNREAD: u8 = 3;
 
 #[cfg(all(test, not(lifecycle_loom)))]
 mod tests {
+    use lifecycle::{Kind, Lifecycle};
+
     use super::*;
+    use crate::service::Names;
+    use crate::spread::CloseSpread;
+
+    fn state() -> ConnState {
+        let handle = Lifecycle::builder().build_local().expect("defaults").handle();
+        let requests = handle.gate(Kind::Request);
+        let (names, close_spread) = (Names::Kept, CloseSpread::AtOnce);
+        ConnState::new(Arc::new(Common { handle, requests, names, close_spread }), None)
+    }
 
     /// One HTTP/1 request: bytes read up to its head, then after it; whether to linger at
     /// its end, and whether a part of the next head has come.
     fn request(first: usize, head: u64, body: Option<u64>, later: usize) -> (bool, bool) {
-        let state = ConnState::new();
+        let state = state();
         state.read(first);
         state.http1_head(head, body);
         state.read(later);
@@ -429,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_byte_too_many_with_a_head_is_no_part_of_the_next() {
-        let state = ConnState::new();
+        let state = state();
         for _ in 0..1000 {
             state.read(51);
             assert!(state.has_part_of_a_head());
@@ -446,7 +465,7 @@ mod tests {
 
     #[test]
     fn requests_that_were_sent_ahead_are_each_told_apart() {
-        let state = ConnState::new();
+        let state = state();
         state.read(90);
         for left in [60, 30, 0] {
             state.http1_head(30, Some(0));
