@@ -279,6 +279,30 @@ async fn a_job_whose_lease_cannot_be_extended_is_told_and_dropped_before_it_ends
     }
 }
 
+/// One answer that was not had is asked for again long before a job need be told.
+#[tokio::test(start_paused = true)]
+async fn an_extension_that_fails_once_is_tried_again_before_any_job_is_told() {
+    let queue = Faulty::new(MemoryQueue::new("mail").lease(Duration::from_secs(30)));
+    let log = Log::default();
+    push(&queue, 2).await;
+    let worker = Worker::new(queue.clone(), async |job: Job| {
+        tokio::select! {
+            reason = job.cancelled() => Err(format!("told to stop: {reason:?}")),
+            () = sleep(Duration::from_secs(60)) => Ok(()),
+        }
+    });
+    let kit = started(log.of(worker)).await;
+    queue.set(|faults| faults.extend = Fault::Fails);
+    // A third of the lease is over after 10 s.
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(queue.extends.load(Ordering::SeqCst), 1, "it was asked, and has failed");
+    queue.set(|faults| faults.extend = Fault::None);
+    log.reaches(2).await;
+    assert_eq!(log.outcomes(), ["done:1"; 2]);
+    kit.signal(Signal::Terminate);
+    kit.report().await.is_clean();
+}
+
 struct OnDrop<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {

@@ -7,7 +7,8 @@
 //! # Invariants
 //! 1. What is due for a lease does not wait for the queue: an extension that hangs keeps no job
 //!    running past its lease.
-//! 2. One extension at a time, and after one that failed none for a twelfth of the period.
+//! 2. One extension at a time, and after one that failed none for a twelfth of the period: then
+//!    it is tried again, whenever the next look would be.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -87,7 +88,11 @@ impl Heart {
         let (mut extend, mut tell, mut abort, mut lost) = (vec![], vec![], vec![], vec![]);
         let mut next: Option<Duration> = None;
         let mut state = locked(&self.ledger.state);
-        let can_extend = self.extending.is_none() && self.not_before.is_none_or(|at| now >= at);
+        let is_free = self.extending.is_none();
+        // How long what is to be extended has to wait.
+        let rest = self.not_before.map(|at| at.saturating_duration_since(now));
+        let rest = rest.filter(|rest| is_free && !rest.is_zero());
+        let can_extend = is_free && rest.is_none();
         for (key, entry) in &mut state.entries {
             let standing = entry.held.fate.standing();
             if matches!(standing, Standing::Returned | Standing::Lost) {
@@ -120,7 +125,10 @@ impl Heart {
             if what == Due::Tell && standing == Standing::Running {
                 tell.push(Arc::clone(&entry.held));
             }
-            let look = next_look(left, period);
+            let mut look = next_look(left, period);
+            if what >= Due::Extend {
+                look = rest.map_or(look, |rest| rest.min(look));
+            }
             next = Some(next.map_or(look, |next| next.min(look)));
         }
         state.is_heart_idle = next.is_none();
