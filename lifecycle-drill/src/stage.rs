@@ -124,9 +124,11 @@ impl Stage {
 
     /// The main port, as its clients see it.
     pub(crate) fn peer(&self) -> Result<Peer, Flaw> {
+        let address = self.process()?.address();
         Ok(Peer {
-            address: self.process()?.address(),
+            address,
             tls: self.subject.tls.clone(),
+            head: self.subject.head(address),
             tracer: Some(self.log.client()),
         })
     }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::client::{Peer, Tls};
+use crate::client::{Head, Peer, Tls};
 use crate::exit_codes::ExitCodes;
 use crate::routes::Routes;
 use crate::signal::Signal;
@@ -52,6 +52,8 @@ pub struct Subject {
     pub(crate) ready_when: ReadyWhen,
     pub(crate) protocol: Protocol,
     pub(crate) tls: Option<Tls>,
+    pub(crate) host: Option<String>,
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) report: BlockerReport,
     pub(crate) routes: Routes,
     pub(crate) exits: ExitCodes,
@@ -130,6 +132,8 @@ impl Subject {
             ready_when: ReadyWhen::Connects,
             protocol: Protocol::default(),
             tls: None,
+            host: None,
+            headers: Vec::new(),
             report: BlockerReport::default(),
             routes: Routes::new(),
             exits: ExitCodes::new(),
@@ -244,6 +248,19 @@ impl Subject {
         self
     }
 
+    /// Whom requests are for (`Host`, `:authority`, and TLS' server name), for services that
+    /// look: a name, with a port or without (default: the address and port that it listens on).
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
+    /// Adds a header to every request, those of the probes included. It is sent as it is.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
     /// Whether it names what it cut off (default: it does).
     pub fn blocker_report(mut self, report: BlockerReport) -> Self {
         self.report = report;
@@ -328,7 +345,13 @@ impl Subject {
 
     /// Where the probes answer, as their clients see it.
     pub(crate) fn probes_at(&self, address: SocketAddr) -> Peer {
-        Peer { tracer: None, address, tls: self.tls.clone().filter(|_| !self.separate_probes()) }
+        let tls = self.tls.clone().filter(|_| !self.separate_probes());
+        Peer { tracer: None, address, tls, head: self.head(address) }
+    }
+
+    /// What requests to this address say.
+    pub(crate) fn head(&self, address: SocketAddr) -> Head {
+        Head::new(address, self.host.as_deref(), self.headers.as_slice().into())
     }
 
     /// Whether the probes have an address of their own.

@@ -156,7 +156,7 @@ async fn the_json_has_all_events_in_their_order() {
 /// One that ends at once leaves no time to look between the end of its listener and its own.
 #[tokio::test]
 async fn a_listener_that_closes_with_the_process_is_told_no_later_than_its_end() {
-    let options = ["--env=BAD=exits-at-once", "--only=http1-in-flight", "--json=-"];
+    let options = ["--env=BAD=exits-at-once", "--only=signals-sigterm-idle", "--json=-"];
     let output = drill_fixture(&folder(), &options).await;
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let events = report["scenarios"][0]["events"].as_array().unwrap();
@@ -272,6 +272,29 @@ async fn the_file_gives_what_the_command_line_leaves_out() {
     assert_eq!(code(&output), 1, "exit code 7 was expected");
 }
 
+/// As one with a list of hosts, and a key.
+#[tokio::test]
+async fn a_service_is_asked_by_the_name_and_with_the_headers_that_it_wants() {
+    let folder = folder();
+    let server = "import http.server, os, signal\n\
+                  class App(http.server.BaseHTTPRequestHandler):\n\
+                  \x20   def do_GET(self):\n\
+                  \x20       asked = self.headers['Host'], self.headers.get_all('X-Key')\n\
+                  \x20       ok = asked == ('shop.example', ['right'])\n\
+                  \x20       self.send_response(200 if ok else 400)\n\
+                  \x20       self.end_headers()\n\
+                  signal.signal(signal.SIGTERM, lambda *_: os._exit(0))\n\
+                  address = ('127.0.0.1', int(os.environ['PORT']))\n\
+                  http.server.ThreadingHTTPServer(address, App).serve_forever()\n";
+    let command = ["--only=signals-sigterm-idle", "--ready=/", "--", "python3", "-c", server];
+    let output = drill(&folder, &[&["--start-timeout=2s"], &command[..]].concat()).await;
+    assert_eq!(code(&output), 3, "{}", text(&output.stderr));
+    let file = "host = 'shop.example'\n[headers]\nx-key = 'wrong'\n";
+    std::fs::write(folder.path().join("drill.toml"), file).unwrap();
+    let output = drill(&folder, &[&["--header=X-Key: right"], &command[..]].concat()).await;
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+}
+
 #[tokio::test]
 async fn a_file_that_cannot_be_understood_is_an_error_that_names_it_and_the_key() {
     let folder = folder();
@@ -282,6 +305,8 @@ async fn a_file_that_cannot_be_understood_is_an_error_that_names_it_and_the_key(
         ("grace = 'ten'", ["drill.toml", "expected a duration"]),
         ("ready = 'readyz'", ["drill.toml", "begins with `/`"]),
         ("[routes]\nwork = 'work'", ["drill.toml", "begins with `/`"]),
+        ("host = 'http://x'", ["drill.toml", "expected a host"]),
+        ("[headers]\nhost = 'x'", ["drill.toml", "--host"]),
         ("theme = ['http3']", ["drill.toml", "expected a theme"]),
         ("command = python", ["drill.toml", "line 1"]),
     ] {

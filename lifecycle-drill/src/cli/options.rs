@@ -14,8 +14,9 @@ use super::{
     error::CliError,
     report::Readiness,
     values::{
-        ProtocolName, ReportName, RouteName, SignalName, UrlPath, duration, duration_in_file, pair,
-        pair_in_file, route, routes_in_file, table, theme, themes_in_file,
+        ProtocolName, ReportName, RouteName, SignalName, UrlPath, duration, duration_in_file,
+        header, headers_in_file, host, host_in_file, pair, pair_in_file, route, routes_in_file,
+        table, theme, themes_in_file,
     },
 };
 
@@ -90,6 +91,17 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", help_heading = SPEAKS)]
     tls: Option<bool>,
+
+    /// Whom requests are for, with a port or without: `Host`, `:authority`, TLS' server name
+    /// [default: its address and port]
+    #[arg(long, value_name = "HOST", value_parser = host, help_heading = SPEAKS)]
+    #[serde(deserialize_with = "host_in_file")]
+    host: Option<String>,
+    /// Added to every request; may be repeated
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header,
+          help_heading = SPEAKS)]
+    #[serde(deserialize_with = "headers_in_file")]
+    headers: Vec<(String, String)>,
 
     /// From the signal until the platform would send SIGKILL [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = EXPECTED)]
@@ -176,6 +188,9 @@ impl Options {
         } else {
             (file.ready_line, file.ready_text, file.ready_port)
         };
+        let is_ours =
+            |name: &str| self.headers.iter().any(|(ours, _)| ours.eq_ignore_ascii_case(name));
+        let kept = file.headers.into_iter().filter(|(name, _)| !is_ours(name)).collect();
         Self {
             config: self.config,
             port_env: self.port_env.or(file.port_env),
@@ -196,6 +211,8 @@ impl Options {
             conventional_routes: self.conventional_routes.or(file.conventional_routes),
             protocol: self.protocol.or(file.protocol),
             tls: self.tls.or(file.tls),
+            host: self.host.or(file.host),
+            headers: [kept, self.headers].concat(),
             grace: self.grace.or(file.grace),
             lame_duck: self.lame_duck.or(file.lame_duck),
             idle_drain_timeout: self.idle_drain_timeout.or(file.idle_drain_timeout),
@@ -246,6 +263,10 @@ impl Options {
         subject = with(subject, &self.single_thread_env, |subject, (key, value)| {
             subject.single_thread_env(key, value)
         });
+        for (name, value) in &self.headers {
+            subject = subject.header(name, value);
+        }
+        subject = with(subject, &self.host, Subject::host);
         subject = with(subject, &self.dir, Subject::current_dir);
         subject = with(subject, &self.ready, Subject::ready_path);
         subject = with(subject, &self.live, Subject::live_path);

@@ -19,6 +19,27 @@ pub(crate) fn route(text: &str) -> Result<(RouteName, UrlPath), BadValue> {
     Ok((name, path.parse()?))
 }
 
+/// Whom requests are for: a name or an address, with a port or without.
+pub(crate) fn host(text: &str) -> Result<String, BadValue> {
+    let fits = text.parse::<http::uri::Authority>().is_ok() && !text.contains('@');
+    if fits { Ok(text.to_owned()) } else { Err(BadValue("a host: shop.example, or host:port")) }
+}
+
+/// `Name: value`, of a header that frames no message.
+pub(crate) fn header(text: &str) -> Result<(String, String), BadValue> {
+    let (name, value) = text.split_once(':').ok_or(BadValue("`Name: value`"))?;
+    let (name, value) = (name.trim(), value.trim());
+    let known = name.parse::<http::HeaderName>().ok();
+    let known = known.filter(|_| value.parse::<http::HeaderValue>().is_ok());
+    match known.ok_or(BadValue("`Name: value`"))?.as_str() {
+        "host" => Err(BadValue("another header: the host is told by --host")),
+        "connection" | "content-length" | "content-type" | "transfer-encoding" | "upgrade" => {
+            Err(BadValue("another header: the scenarios set this one"))
+        }
+        _ => Ok((name.to_owned(), value.to_owned())),
+    }
+}
+
 /// What humantime takes (`25s`, `1m 30s`, `250ms`), and bare or decimal seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, BadValue> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();
@@ -185,6 +206,19 @@ pub(crate) fn duration_in_file<'de, D: Deserializer<'de>>(
     }
 }
 
+/// A host in the file.
+pub(crate) fn host_in_file<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    host(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
+}
+
+/// The table of headers in the file.
+pub(crate) fn headers_in_file<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<(String, String)>, D::Error> {
+    let told = |(name, value)| header(&format!("{name}: {value}")).map_err(de::Error::custom);
+    table(from)?.into_iter().map(told).collect()
+}
+
 /// A theme list in the file.
 pub(crate) fn themes_in_file<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Theme>, D::Error> {
     let names = Vec::<String>::deserialize(from)?;
@@ -267,6 +301,22 @@ mod tests {
             assert!(theme(scenario.theme().name()).is_ok());
         }
         assert!(theme("http3").is_err());
+    }
+
+    #[test]
+    fn hosts_and_headers_are_what_http_takes() {
+        for good in ["shop.example", "shop.example:443", "10.0.0.1", "[::1]:80"] {
+            assert_eq!(host(good).ok().as_deref(), Some(good));
+        }
+        for bad in ["", "a b", "x/y", "http://x", "me@x", "x\r\ny"] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+        let pair = |name: &str, value: &str| Some((name.to_owned(), value.to_owned()));
+        assert_eq!(header("X-A:b: c").ok(), pair("X-A", "b: c"));
+        assert_eq!(header("cookie: ").ok(), pair("cookie", ""));
+        for bad in ["X-A", "X A: b", ": b", "X: a\r\nb: c", "Host: x", "Content-Length: 3"] {
+            assert!(header(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

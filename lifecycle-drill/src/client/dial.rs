@@ -24,7 +24,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::fate::{Fate, WireError};
+use super::{
+    fate::{Fate, WireError},
+    head::{Head, Headers},
+};
 use crate::events::Tracer;
 
 /// Where to connect, and whether TLS is spoken there.
@@ -32,6 +35,8 @@ use crate::events::Tracer;
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Tls>,
+    /// What requests to it say.
+    pub(crate) head: Head,
     /// Who writes down what is done there, if anyone.
     pub(crate) tracer: Option<Tracer>,
 }
@@ -85,7 +90,7 @@ impl Peer {
             Alpn::Http1 => &tls.http1,
             Alpn::Http2 => &tls.http2,
         };
-        let name = ServerName::from(self.address.ip());
+        let name = self.head.server_name();
         // Boxed: it holds the whole session.
         let shaking = Box::pin(TlsConnector::from(Arc::clone(config)).connect(name, stream));
         match timeout(limit, shaking).await {
@@ -108,9 +113,10 @@ impl Peer {
 }
 
 impl From<SocketAddr> for Peer {
-    /// Without TLS.
+    /// Without TLS, and by its address.
     fn from(address: SocketAddr) -> Self {
-        Self { address, tls: None, tracer: None }
+        let head = Head::new(address, None, Headers::default());
+        Self { address, tls: None, head, tracer: None }
     }
 }
 

@@ -87,17 +87,48 @@ pub(crate) mod raw {
     /// The acknowledgement of the peer's SETTINGS.
     pub(crate) const SETTINGS_ACK: &[u8] = &[0, 0, 0, super::SETTINGS, super::ACK, 0, 0, 0, 0];
 
-    /// A GET on this stream, complete. Paths longer than 126 bytes are cut.
-    pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
+    /// A GET on this stream, complete. Not for more headers than one frame holds, 16 KiB.
+    pub(crate) fn request(
+        stream: u32,
+        authority: &str,
+        path: &str,
+        headers: &[(String, String)],
+    ) -> Vec<u8> {
         // HPACK, RFC 7541: indexed :method GET and :scheme http; literals without indexing for
-        // :path (index 4) and :authority (index 1), without Huffman coding.
-        let path = path.as_bytes();
-        let path = path.get(..126).unwrap_or(path);
-        let path_length = u8::try_from(path.len()).unwrap_or(126);
-        let block = [&[0x82, 0x86, 0x04, path_length], path, b"\x01\x05drill"].concat();
-        let length = u8::try_from(block.len()).unwrap_or(u8::MAX);
+        // :path (index 4), :authority (index 1) and the rest, without Huffman coding.
+        let mut block = vec![0x82, 0x86, 0x04];
+        string(&mut block, path);
+        block.push(0x01);
+        string(&mut block, authority);
+        for (name, value) in headers {
+            block.push(0);
+            string(&mut block, &name.to_ascii_lowercase());
+            string(&mut block, value);
+        }
+        let [.., a, b, c] = block.len().to_be_bytes();
         let flags = super::END_STREAM | super::END_HEADERS;
-        [&[0, 0, length, super::HEADERS, flags], &stream.to_be_bytes()[..], &block].concat()
+        [&[a, b, c, super::HEADERS, flags], &stream.to_be_bytes()[..], &block].concat()
+    }
+
+    pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
+        request(stream, "drill", path, &[])
+    }
+
+    /// A literal: its length with a prefix of seven bits, and its bytes.
+    fn string(block: &mut Vec<u8>, text: &str) {
+        match u8::try_from(text.len()) {
+            Ok(length @ ..127) => block.push(length),
+            _ => {
+                block.push(127);
+                let mut rest = text.len().saturating_sub(127);
+                while rest >= 128 {
+                    block.push(u8::try_from(rest % 128).unwrap_or_default() | 128);
+                    rest /= 128;
+                }
+                block.push(u8::try_from(rest).unwrap_or_default());
+            }
+        }
+        block.extend_from_slice(text.as_bytes());
     }
 }
 
@@ -148,14 +179,18 @@ mod tests {
     #[tokio::test]
     async fn the_handmade_request_is_understood_by_a_real_server() {
         let (client, server) = tokio::io::duplex(4096);
-        let bytes = [raw::PREFACE, raw::SETTINGS, &raw::get(1, "/x?y=1")].concat();
+        let long = format!("/x?y={}", "1".repeat(500));
+        let headers = [("X-Key".to_owned(), "v".repeat(127))];
+        let ask = raw::request(1, "drill:80", &long, &headers);
+        let bytes = [raw::PREFACE, raw::SETTINGS, &ask].concat();
         let (mut client, mut connection) = {
             let mut client = client;
             tokio::io::AsyncWriteExt::write_all(&mut client, &bytes).await.unwrap();
             (client, h2::server::handshake(server).await.unwrap())
         };
         let (request, _) = connection.accept().await.unwrap().unwrap();
-        assert_eq!(request.uri().to_string(), "http://drill/x?y=1");
+        assert_eq!(request.uri().to_string(), format!("http://drill:80{long}"));
+        assert_eq!(request.headers()["x-key"], headers[0].1);
         tokio::io::AsyncWriteExt::shutdown(&mut client).await.unwrap();
     }
 }

@@ -20,6 +20,7 @@ use super::{
     dial::{Alpn, Peer, Stream},
     fate::{Fate, WireError},
     frames::{Scan, Seen},
+    head::Head,
 };
 use crate::events::{Pending, Trace, Tracer};
 
@@ -30,6 +31,7 @@ pub(crate) struct H2c {
     scan: Arc<Mutex<Scan>>,
     connection: JoinHandle<Result<(), h2::Error>>,
     scheme: &'static str,
+    head: Head,
     tracer: Option<Tracer>,
     _trace: Option<Trace>,
     limit: Duration,
@@ -67,14 +69,22 @@ impl H2c {
         let connection = tokio::spawn(connection);
         let tracer = peer.tracer.clone();
         let _trace = tracer.as_ref().map(Tracer::connection);
-        Ok(Self { sender, scan, connection, scheme: peer.scheme(), tracer, _trace, limit })
+        Ok(Self {
+            sender,
+            scan,
+            connection,
+            scheme: peer.scheme(),
+            head: peer.head.clone(),
+            tracer,
+            _trace,
+            limit,
+        })
     }
 
     /// Sends a GET.
     pub(crate) async fn ask(&self, path: &str) -> Result<Asked, WireError> {
-        let request = http::Request::get(format!("{}://drill{path}", self.scheme))
-            .body(())
-            .map_err(|error| WireError::caused(Fate::NotSent, error))?;
+        let request = self.head.get(self.scheme, path);
+        let request = request.map_err(|error| WireError::caused(Fate::NotSent, error))?;
         self.send(request, Bytes::new()).await
     }
 

@@ -214,16 +214,6 @@ impl Reader {
     }
 }
 
-/// A request with `Host`, a length when there is a body, and any other header lines.
-pub(crate) fn request(method: &str, path: &str, body_length: Option<u64>) -> String {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: drill\r\n");
-    if let Some(length) = body_length {
-        text.push_str(&format!("content-type: text/plain\r\ncontent-length: {length}\r\n"));
-    }
-    text.push_str("\r\n");
-    text
-}
-
 fn framing(response: &Response) -> Result<Framing, Garbled> {
     let bodyless = matches!(response.status, 101 | 204 | 304);
     match (response.header("transfer-encoding"), response.header("content-length")) {
@@ -344,12 +334,6 @@ mod tests {
         ] {
             assert!(Reader::new().feed(&mut BytesMut::from(bytes)).is_err());
         }
-    }
-
-    #[test]
-    fn a_request_carries_its_length() {
-        assert_eq!(request("GET", "/x", None), "GET /x HTTP/1.1\r\nhost: drill\r\n\r\n");
-        assert!(request("POST", "/x", Some(3)).contains("content-length: 3\r\n"));
     }
 }
 

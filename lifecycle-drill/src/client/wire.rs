@@ -11,7 +11,8 @@ use tokio::{
 use super::{
     dial::{Alpn, Peer, Stream},
     fate::{Fate, WireError},
-    http1::{self, Reader, Response},
+    head::Head,
+    http1::{Reader, Response},
 };
 use crate::events::{Trace, Tracer};
 
@@ -29,6 +30,7 @@ pub struct Wire {
     /// The limit of each call.
     limit: Duration,
     trace: Option<Trace>,
+    head: Head,
 }
 
 /// How a connection ended, seen by one who only listens.
@@ -57,7 +59,7 @@ impl Wire {
     pub(crate) async fn open(peer: &Peer, alpn: Alpn, limit: Duration) -> Result<Self, WireError> {
         let stream = peer.dial(alpn, limit).await?;
         let trace = peer.tracer.as_ref().map(Tracer::connection);
-        Ok(Self { stream, inbox: BytesMut::new(), sent: 0, limit, trace })
+        Ok(Self { stream, inbox: BytesMut::new(), sent: 0, limit, trace, head: peer.head.clone() })
     }
 
     /// Sends bytes as they are.
@@ -111,7 +113,7 @@ impl Wire {
     /// # Errors
     /// [`WireError`]: no whole response came.
     pub async fn get(&mut self, path: &str) -> Result<Response, WireError> {
-        self.send(http1::request("GET", path, None)).await?;
+        self.send(self.request("GET", path, None)).await?;
         self.response().await
     }
 
@@ -124,7 +126,7 @@ impl Wire {
     /// # Errors
     /// [`WireError`]: no whole response came.
     pub async fn post(&mut self, path: &str, body: &[u8]) -> Result<Response, WireError> {
-        self.send(http1::request("POST", path, Some(body.len() as u64))).await?;
+        self.send(self.request("POST", path, Some(body.len() as u64))).await?;
         let deadline = Instant::now() + self.limit;
         let (mut reader, inbox, sent) = (Reader::new(), &mut self.inbox, self.sent);
         let (mut from, mut to) = tokio::io::split(&mut self.stream);
@@ -146,6 +148,16 @@ impl Wire {
         self.trace(|trace| ends(trace, &reader));
         self.sent = 0;
         reader.into_response().ok_or_else(|| WireError::new(Fate::Garbled))
+    }
+
+    /// The head of a request to this peer.
+    pub(crate) fn request(&self, method: &str, path: &str, body_length: Option<u64>) -> String {
+        self.head.http1(method, path, body_length)
+    }
+
+    /// The head of a GET as a frame of HTTP/2.
+    pub(crate) fn request_frame(&self, stream: u32, path: &str) -> Vec<u8> {
+        self.head.frame(stream, path)
     }
 
     /// The fate of a request, from what a call to [`get`](Self::get) and its like returned.

@@ -6,7 +6,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::timeout;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{Error, Message},
+    tungstenite::{Error, Message, client::IntoClientRequest as _},
 };
 
 use super::{
@@ -41,9 +41,13 @@ impl Ws {
         let connect = async {
             let stream = peer.dial(Alpn::Http1, limit).await?;
             // TLS, where it is wanted, is beneath: the URL tells only the host.
-            let url = format!("ws://{}{path}", peer.address);
+            let ask = peer.head.get("ws", path);
+            let ask = ask.map_err(|error| WireError::caused(Fate::NotSent, error))?;
+            let (parts, ()) = ask.into_parts();
+            let mut ask = parts.uri.into_client_request().map_err(failed)?;
+            ask.headers_mut().extend(parts.headers);
             // Boxed: the handshake's future is large.
-            let (socket, _) = Box::pin(client_async(url, stream)).await.map_err(failed)?;
+            let (socket, _) = Box::pin(client_async(ask, stream)).await.map_err(failed)?;
             let tracer = peer.tracer.as_ref();
             let pending = tracer.map(|tracer| tracer.request(format!("WebSocket {path}")));
             Ok(Self { socket, limit, pending })
