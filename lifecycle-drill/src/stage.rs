@@ -133,6 +133,12 @@ impl Stage {
         })
     }
 
+    /// The head of a request without a body to the main port of what was started.
+    pub(crate) fn request(&self, method: &str, path: &str) -> String {
+        let head = self.process.as_ref().map(|process| self.subject.head(process.address()));
+        head.map(|head| head.http1(method, path, None)).unwrap_or_default()
+    }
+
     /// A new HTTP/2 connection to the main port.
     pub(crate) async fn h2c(&self) -> Result<H2c, Flaw> {
         let (peer, limit) = (self.peer()?, self.subject.request_timeout);

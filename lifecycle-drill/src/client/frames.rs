@@ -110,10 +110,6 @@ pub(crate) mod raw {
         [&[a, b, c, super::HEADERS, flags], &stream.to_be_bytes()[..], &block].concat()
     }
 
-    pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
-        request(stream, "drill", path, &[])
-    }
-
     /// A literal: its length with a prefix of seven bits, and its bytes.
     fn string(block: &mut Vec<u8>, text: &str) {
         match u8::try_from(text.len()) {

@@ -66,14 +66,6 @@ impl Head {
     }
 }
 
-pub(crate) fn request(method: &str, path: &str, body_length: Option<u64>) -> String {
-    Head::new(([127, 0, 0, 1], 80).into(), None, Headers::default()).http1(
-        method,
-        path,
-        body_length,
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

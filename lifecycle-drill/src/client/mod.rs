@@ -15,7 +15,7 @@ pub(crate) use dial::{Alpn, Peer, Tls};
 pub use fate::{Fate, WireError};
 pub(crate) use frames::{Scan, raw};
 pub(crate) use h2c::{Answering, H2c};
-pub(crate) use head::{Head, request};
+pub(crate) use head::Head;
 pub use http1::Response;
 pub(crate) use http1::{Framing, Reader};
 pub(crate) use wire::Hangup;

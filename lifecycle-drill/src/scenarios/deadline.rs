@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
-    client::{Fate, Wire, request},
+    client::{Fate, Wire},
     process::Setting,
     routes::{lasting, path_only},
     scenario::{Need, Scenario, Theme},
@@ -103,7 +103,7 @@ async fn outlives(stage: &mut Stage, setting: Setting, blocker: Blocker) -> Resu
     };
     let template = template.unwrap_or_default();
     let mut wire = stage.wire().await?;
-    let ask = request("GET", &lasting(&template, Duration::from_secs(60)), None);
+    let ask = wire.request("GET", &lasting(&template, Duration::from_secs(60)), None);
     wire.send(ask).await.during("asking for what blocks")?;
     sleep(SETTLE).await;
     stage.stop()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    client::{Framing, Reader, Wire, request},
+    client::{Framing, Reader, Wire},
     process::Setting,
     routes::sized,
     scenario::{Need, Scenario, Theme},
@@ -214,7 +214,7 @@ async fn stalled_upload(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let mut wire = stage.wire().await?;
     let path = stage.subject.routes.echo.clone().unwrap_or_default();
-    let part = request("POST", &path, Some(10)) + "abc";
+    let part = wire.request("POST", &path, Some(10)) + "abc";
     wire.send(part).await.during("sending a part of an upload")?;
     sleep(SETTLE).await;
     stage.stop()?;
@@ -240,7 +240,7 @@ pub(super) async fn used(stage: &Stage) -> Result<Wire, Flaw> {
 async fn big(stage: &Stage, length: u64) -> Result<(Wire, Reader), Flaw> {
     let template = stage.subject.routes.big.clone().unwrap_or_default();
     let mut wire = stage.wire().await?;
-    let ask = request("GET", &sized(&template, length), None);
+    let ask = wire.request("GET", &sized(&template, length), None);
     wire.send(ask).await.during("asking for a big response")?;
     let mut reader = Reader::new();
     wire.head(&mut reader).await.during("the head of a big response")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
-    client::{Fate, Wire, request},
+    client::{Fate, Wire},
     process::Setting,
     scenario::{Need, Scenario, Theme},
     scenarios::{http1::used, signals::SETTLE},
@@ -99,7 +99,7 @@ async fn half_head(
         Connection::Reused => used(stage).await?,
     };
     let path = stage.subject.routes.quick_path();
-    let whole = request("GET", &path, None);
+    let whole = wire.request("GET", &path, None);
     let (half, rest) = whole.split_at(whole.len() - 8);
     match finished {
         Finished::InLameDuck => {
@@ -126,7 +126,7 @@ async fn slow_upload(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.routes.echo.clone().unwrap_or_default();
     let mut wire = stage.wire().await?;
-    let part = request("POST", &path, Some(10)) + "abc";
+    let part = wire.request("POST", &path, Some(10)) + "abc";
     half_then_close(stage, &mut wire, part.as_bytes()).await?;
     stage.note("the rest of the upload");
     wire.send("defghij").await.during("sending the rest of the upload")?;
@@ -143,7 +143,7 @@ async fn pipelined_before(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let mut wire = stage.wire().await?;
     let time = stage.subject.lame_duck / 2 + Duration::from_millis(500);
-    let quick = request("GET", &stage.subject.routes.quick_path(), None);
+    let quick = wire.request("GET", &stage.subject.routes.quick_path(), None);
     wire.send(stage.get_work(time) + &quick).await.during("sending two requests at once")?;
     sleep(SETTLE).await;
     stage.stop()?;
@@ -164,7 +164,7 @@ async fn pipelined_lame_duck(stage: &mut Stage) -> Result<(), Flaw> {
     let mut wire = used(stage).await?;
     stage.stop()?;
     stage.at(stage.subject.lame_duck / 2).await;
-    let quick = request("GET", &stage.subject.routes.quick_path(), None);
+    let quick = wire.request("GET", &stage.subject.routes.quick_path(), None);
     wire.send(quick.repeat(2)).await.during("sending two requests at once")?;
     let first = wire.response().await.during("the first of two requests in the lame duck")?;
     served(&first, "the first of two requests in the lame duck")?;

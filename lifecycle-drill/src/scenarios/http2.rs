@@ -88,7 +88,7 @@ async fn never_answers_ping(stage: &mut Stage) -> Result<(), Flaw> {
     let mut scan = Scan::default();
     watch(&mut wire, &mut scan, |scan| scan.seen().settings).await?;
     let path = stage.subject.routes.quick_path();
-    let ask = [raw::SETTINGS_ACK, &raw::get(1, &path)].concat();
+    let ask = [raw::SETTINGS_ACK, &wire.request_frame(1, &path)].concat();
     wire.send(ask).await.during("a stream")?;
     watch(&mut wire, &mut scan, |scan| scan.seen().ended.contains(&1)).await?;
     stage.note("one stream answered; no PING will be");

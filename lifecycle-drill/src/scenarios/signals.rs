@@ -150,7 +150,7 @@ impl Stage {
     pub(super) fn get_work(&self, time: Duration) -> String {
         let routes = &self.subject.routes;
         let path = routes.work.as_ref().map_or_else(|| routes.quick_path(), |t| lasting(t, time));
-        crate::client::request("GET", &path, None)
+        self.request("GET", &path)
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
-    client::request,
     process::Setting,
     routes::lasting,
     scenario::{Need, Scenario, Theme},
@@ -107,7 +106,7 @@ async fn long_request(stage: &mut Stage) -> Result<crate::client::Wire, Flaw> {
     stage.start(Setting::Plain).await?;
     let time = Duration::from_secs(600);
     let ask = match &stage.subject.routes.pool {
-        Some(template) => request("GET", &lasting(template, time), None),
+        Some(template) => stage.request("GET", &lasting(template, time)),
         None => stage.get_work(time),
     };
     let mut wire = stage.wire().await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    client::{Answering, Fate, Framing, H2c, Reader, Response, Wire, request},
+    client::{Answering, Fate, Framing, H2c, Reader, Response, Wire},
     process::Setting,
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
@@ -68,7 +68,7 @@ async fn over_http2(stage: &mut Stage) -> Result<(), Flaw> {
 
 /// Asks for the stream over HTTP/1 and reads until it is known to go on.
 async fn opened(wire: &mut Wire, path: &str, limit: Duration) -> Result<Reader, Flaw> {
-    wire.send(request("GET", path, None)).await.during("asking for events")?;
+    wire.send(wire.request("GET", path, None)).await.during("asking for events")?;
     let mut reader = Reader::new();
     wire.head(&mut reader).await.during("the head of an event stream")?;
     let head = reader.so_far().map(|response| (response.status(), response.framing()));
