@@ -132,12 +132,25 @@ impl Log {
 
     /// The end of the process; told again it changes nothing.
     pub(crate) fn exited(&self, exit: Exit) {
-        self.mark_once(exit.at, What::Exited(exit.ended));
+        let mut inner = self.locked();
+        if inner.exited_at().is_some() {
+            return;
+        }
+        let at = exit.at.saturating_duration_since(self.began);
+        // Who looks now and then sees the end of these later than it was.
+        let events = inner.events.iter_mut().filter(|event| event.what.ends_with_the_process());
+        events.for_each(|event| event.at = event.at.min(at));
+        inner.events.push(Event { at, what: What::Exited(exit.ended) });
     }
 
     /// The main port does not listen any more; told again it changes nothing.
     pub(crate) fn listener_closed(&self, at: Instant) {
-        self.mark_once(at, What::ListenerClosed);
+        self.mark_end(at, What::ListenerClosed);
+    }
+
+    /// The readiness probe no longer answers 200; told again it changes nothing.
+    pub(crate) fn readiness_fell(&self, at: Instant) {
+        self.mark_end(at, What::ReadinessFell);
     }
 
     /// Whether any request was lost.
@@ -156,18 +169,19 @@ impl Log {
         events
     }
 
-    fn mark_at(&self, at: Instant, what: What) {
+    pub(crate) fn mark_at(&self, at: Instant, what: What) {
         let at = at.saturating_duration_since(self.began);
         self.locked().events.push(Event { at, what });
     }
 
-    /// The first of its kind.
-    fn mark_once(&self, at: Instant, what: What) {
-        let at = at.saturating_duration_since(self.began);
-        let events = &mut self.locked().events;
-        let kind = std::mem::discriminant(&what);
-        if events.iter().all(|event| std::mem::discriminant(&event.what) != kind) {
-            events.push(Event { at, what });
+    /// The first of its kind, and no later than the end of the process.
+    fn mark_end(&self, at: Instant, what: What) {
+        debug_assert!(what.ends_with_the_process(), "{what:?}");
+        let mut inner = self.locked();
+        if inner.events.iter().all(|event| event.what != what) {
+            let seen = at.saturating_duration_since(self.began);
+            let at = inner.exited_at().map_or(seen, |exited| exited.min(seen));
+            inner.events.push(Event { at, what });
         }
     }
 
@@ -183,7 +197,19 @@ impl Log {
     }
 }
 
+impl What {
+    /// Whether this is so at the latest once the process is gone.
+    fn ends_with_the_process(&self) -> bool {
+        matches!(self, Self::ListenerClosed | Self::ReadinessFell)
+    }
+}
+
 impl Inner {
+    fn exited_at(&self) -> Option<Duration> {
+        let exited = |event: &&Event| matches!(event.what, What::Exited(_));
+        self.events.iter().find(exited).map(|event| event.at)
+    }
+
     fn request(&mut self, client: u32, at: Duration, end: Duration, pending: &mut Pending) {
         let fate = pending.fate;
         let newest = self.newest.get(&client).and_then(|index| self.events.get_mut(*index));
@@ -370,6 +396,20 @@ mod tests {
         let connections = |event: &&Event| matches!(event.what, What::Connection { .. });
         assert_eq!(events.iter().filter(connections).count(), 1);
         assert!(!log.has_lost());
+    }
+
+    /// Who looks every ten milliseconds may look after the end.
+    #[test]
+    fn nothing_of_the_process_is_told_to_have_ended_after_it() {
+        let log = Log::new();
+        let at = Instant::now() + Duration::from_millis(5);
+        log.listener_closed(at + Duration::from_millis(7));
+        log.exited(Exit { ended: Ended::Code(0), at });
+        log.readiness_fell(at + Duration::from_millis(9));
+        log.listener_closed(at);
+        let events = log.events();
+        assert_eq!(events.len(), 3);
+        assert!(events.iter().all(|event| event.at == at - log.began), "{events:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     client::{Alpn, Peer, Wire},
-    events::{Log, What},
+    events::Log,
     process::Exit,
 };
 
@@ -32,7 +32,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch. Must be called inside a tokio runtime.
+    /// Begins to watch; to be called before the signal is sent, since the process may be gone a
+    /// moment later. Must be called inside a tokio runtime.
     pub(crate) fn start(log: &Log, main: SocketAddr, readiness: Option<(Peer, String)>) -> Self {
         let mut tasks = JoinSet::new();
         let port = main.port();
@@ -70,7 +71,7 @@ async fn ready(log: Log, peer: Peer, path: String) {
     while is_ready().await {
         sleep(PROBE_POLL).await;
     }
-    log.mark(What::ReadinessFell);
+    log.readiness_fell(Instant::now());
 }
 
 /// Whether any socket listens on the port. Linux names those that listen first, so that the
