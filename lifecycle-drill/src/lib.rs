@@ -52,6 +52,7 @@ mod client;
 mod error;
 mod events;
 mod exit_codes;
+mod flaw;
 pub mod kubelet;
 mod ledger;
 mod namespace;

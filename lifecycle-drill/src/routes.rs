@@ -47,7 +47,7 @@ impl Routes {
             .panic("/panic")
     }
 
-    /// A GET answered at once with any status below 500.
+    /// A GET answered at once with any status below 500, after the signal as before it.
     /// Without it [`work`](Self::work) with 0 ms is used, and without that `/`.
     pub fn quick(mut self, path: impl Into<String>) -> Self {
         self.quick = Some(path.into());

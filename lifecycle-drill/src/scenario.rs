@@ -6,7 +6,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    stage::{Flaw, Stage},
+    flaw::Flaw,
+    stage::Stage,
     subject::{BlockerReport, PidOne, Protocol, Subject},
     verdict::{Outcome, Verdict},
 };

@@ -1,13 +1,13 @@
 //! What every scenario stands on: the process, the clock since the signal, the timeline.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    client::{Alpn, Fate, H2c, Peer, Response, Wire, WireError},
-    error::{SignalError, StartError},
+    client::{Alpn, Fate, H2c, Peer, Wire},
     events::{Log, What},
+    flaw::{During as _, Flaw, ensure, ms},
     ledger::Ledger,
     process::{Ended, Exit, Process, Setting},
     scenario::Scenario,
@@ -16,25 +16,6 @@ use crate::{
     verdict::{Evidence, Outcome, Verdict},
     watch::Watch,
 };
-
-/// Why a scenario is not passed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Flaw {
-    /// An expectation that was not met.
-    #[error("{0}")]
-    Seen(String),
-    #[error("{} (the signal was to go to a running process)", .0)]
-    Signal(#[from] SignalError),
-    #[error("cannot start: {}", chain(.0))]
-    Start(#[from] StartError),
-    #[error("{doing}: {}", chain(source))]
-    Wire { doing: &'static str, source: WireError },
-}
-
-/// Says what a client was doing when it failed.
-pub(crate) trait During<T> {
-    fn during(self, doing: &'static str) -> Result<T, Flaw>;
-}
 
 /// When the process has to be gone, as time since `base`.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +34,8 @@ pub(crate) struct Stage {
     cause: Option<Instant>,
     notes: Vec<(Instant, Option<i64>, String)>,
     pub(crate) ledger: Option<Ledger>,
+    /// The status of the quick route before any signal.
+    quick_status: Option<u16>,
     log: Log,
     /// The log of the first process that lost a request, if another was started since.
     lossy: Option<Log>,
@@ -71,6 +54,7 @@ impl Stage {
             cause: None,
             notes: Vec::new(),
             ledger: None,
+            quick_status: None,
             log: Log::new(),
             lossy: None,
             watch: None,
@@ -166,6 +150,37 @@ impl Stage {
             ensure(Instant::now() < ends, || format!("GET {path} before the signal: {fate}"))?;
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Asks the quick route, before any signal, for the status that it must go on giving. Not
+    /// written down: it is no part of what is played.
+    pub(crate) async fn learn_quick(&mut self) -> Result<u16, Flaw> {
+        let (peer, path) =
+            (Peer { tracer: None, ..self.peer()? }, self.subject.routes.quick_path());
+        let limit = self.subject.request_timeout;
+        let wire = Wire::open(&peer, Alpn::Http1, limit).await;
+        let response = wire.during("connecting")?.get(&path).await.during("a first request")?;
+        self.learn(response.status(), "a first request")
+    }
+
+    /// The same over HTTP/2.
+    pub(crate) async fn learn_quick_on(&mut self, client: &H2c) -> Result<u16, Flaw> {
+        let fate = client.get(&self.subject.routes.quick_path()).await.during("a first stream")?;
+        let status = fate.status().ok_or_else(|| Flaw::Seen(format!("a first stream: {fate}")))?;
+        self.learn(status, "a first stream")
+    }
+
+    /// Keeps what the quick route answered before any signal: anything below 500.
+    pub(crate) fn learn(&mut self, status: u16, what: &str) -> Result<u16, Flaw> {
+        ensure(status < 500, || format!("{what}: answered {status}"))?;
+        Ok(*self.quick_status.insert(status))
+    }
+
+    /// The quick route must have answered as it did before the signal.
+    pub(crate) fn served(&self, status: u16, what: &str) -> Result<(), Flaw> {
+        debug_assert!(self.quick_status.is_some(), "learnt before the signal");
+        let before = self.quick_status.unwrap_or(status);
+        ensure(status == before, || format!("{what}: answered {status}, at first {before}"))
     }
 
     /// Sends a signal. The first to a process is the moment T.
@@ -328,39 +343,6 @@ impl Stage {
     }
 }
 
-impl<T> During<T> for Result<T, WireError> {
-    fn during(self, doing: &'static str) -> Result<T, Flaw> {
-        self.map_err(|source| Flaw::Wire { doing, source })
-    }
-}
-
-/// An expectation; `seen` says what was there instead.
-pub(crate) fn ensure(met: bool, seen: impl FnOnce() -> String) -> Result<(), Flaw> {
-    if met { Ok(()) } else { Err(Flaw::Seen(seen())) }
-}
-
-/// A whole 200, nothing asked of its headers.
-pub(crate) fn ok(response: &Response, what: &str) -> Result<(), Flaw> {
-    ensure(response.status() == 200, || format!("{what}: answered {}", response.status()))
-}
-
-/// Any whole answer below 500.
-pub(crate) fn served(response: &Response, what: &str) -> Result<(), Flaw> {
-    ensure(response.status() < 500, || format!("{what}: answered {}", response.status()))
-}
-
-/// The answer must tell the client to go.
-pub(crate) fn closes(response: &Response, what: &str) -> Result<(), Flaw> {
-    ensure(response.closes(), || {
-        format!("{what}: answered {} without `Connection: close`", response.status())
-    })
-}
-
-/// Milliseconds for a message.
-pub(crate) fn ms(time: Duration) -> String {
-    format!("{} ms", time.as_millis())
-}
-
 fn judge(exit: Exit, codes: &[i32], window: Window) -> Result<(), Flaw> {
     let took = exit.at.saturating_duration_since(window.base);
     let code = matches!(exit.ended, Ended::Code(code) if codes.contains(&code));
@@ -377,17 +359,6 @@ fn judge(exit: Exit, codes: &[i32], window: Window) -> Result<(), Flaw> {
 fn signed_ms(at: Instant, cause: Instant) -> i64 {
     let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     if at >= cause { ms(at.duration_since(cause)) } else { -ms(cause.duration_since(at)) }
-}
-
-/// The error with its sources, in one line.
-fn chain(error: &(impl std::error::Error + 'static)) -> impl fmt::Display {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 const POLL: Duration = Duration::from_millis(20);
@@ -423,13 +394,5 @@ mod tests {
         let cause = Instant::now() + Duration::from_secs(1);
         assert_eq!(signed_ms(cause - Duration::from_millis(20), cause), -20);
         assert_eq!(signed_ms(cause + Duration::from_millis(20), cause), 20);
-    }
-
-    #[test]
-    fn a_flaw_shows_its_sources() {
-        let error = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        let failed: Result<(), _> = Err(WireError::talking(error, 1, false));
-        let text = failed.during("asking").unwrap_err().to_string();
-        assert_eq!(text, "asking: reset after sent: connection reset");
     }
 }

@@ -62,6 +62,20 @@ async fn one_that_closes_its_listener_first_refuses_in_the_lame_duck() {
 }
 
 #[tokio::test]
+async fn one_that_turns_away_whoever_comes_after_the_signal_is_seen() {
+    let (subject, seen) = (service("429-when-leaving"), ["answered 429"]);
+    for name in [
+        "http1-half-head-fresh-after-close",
+        "http1-idle-reuse-lame-duck",
+        "http1-new-connections-lame-duck",
+        "probes-readiness-falls-first",
+    ] {
+        fails(&subject, name, &seen).await;
+    }
+    passes(&subject, "http1-in-flight").await;
+}
+
+#[tokio::test]
 async fn probes_that_fall_or_hold_wrongly_are_seen() {
     fails(&service("liveness-fails"), "probes-liveness-holds", &["answered 503"]).await;
     fails(&service("liveness-fails"), "probes-startup-holds", &["503"]).await;

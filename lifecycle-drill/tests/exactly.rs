@@ -1,6 +1,6 @@
 //! Deliberately bad services fail exactly what they do badly: no scenario more, none less.
 //!
-//! The load theme is left out: `bad_services` has it, and it would fill the machine.
+//! The load theme fills the machine: it is played for a few of them only, by tests of their own.
 
 #![allow(clippy::large_futures, reason = "a test runs a few at a time")]
 
@@ -15,7 +15,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 /// So many services at a time, over all tests of this process.
 static SEATS: Semaphore = Semaphore::const_new(4);
 
-/// The names of those that fail, and of those that pass.
+/// The names of those that fail, and of those that pass; all but the load theme.
 async fn play(subject: Subject) -> (BTreeSet<&'static str>, BTreeSet<&'static str>) {
     let subject = subject.slack(Duration::from_millis(1500));
     let mut playing = JoinSet::new();
@@ -114,4 +114,30 @@ async fn one_that_closes_its_listener_first_fails_where_somebody_connects() {
 #[tokio::test]
 async fn one_that_drops_its_streams_fails_for_them_alone() {
     fails_exactly(service("cuts-streams"), &["streams-sse"]).await;
+}
+
+/// One stop each, one after another.
+async fn load_fails_exactly(subject: Subject, expected: &[&str]) {
+    let subject = subject.stop_count(1);
+    let mut failed = BTreeSet::new();
+    for scenario in scenarios().iter().filter(|one| one.theme() == Theme::Load) {
+        let verdict = scenario.run(&subject).await;
+        eprintln!("{verdict}");
+        if matches!(verdict.outcome(), Outcome::Fail { .. }) {
+            failed.insert(scenario.name());
+        }
+    }
+    assert_eq!(failed, expected.iter().copied().collect());
+}
+
+#[tokio::test]
+async fn load_is_refused_by_one_that_closes_its_listener_first() {
+    let expected = ["load-connect-race", "load-keep-alive", "load-keep-alive-think"];
+    load_fails_exactly(service("closes-listener-first"), &expected).await;
+}
+
+#[tokio::test]
+async fn load_is_turned_away_by_one_that_answers_otherwise_when_leaving() {
+    let expected = ["load-connect-race", "load-keep-alive", "load-keep-alive-think"];
+    load_fails_exactly(service("429-when-leaving"), &expected).await;
 }

@@ -6,11 +6,12 @@ use tokio::time::sleep;
 
 use crate::{
     client::{Fate, Wire},
+    flaw::{During as _, Flaw, ensure},
     process::Setting,
     routes::{lasting, path_only},
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
-    stage::{During as _, Flaw, Stage, ensure, served},
+    stage::Stage,
     subject::BlockerReport,
 };
 
@@ -117,6 +118,7 @@ async fn outlives(stage: &mut Stage, setting: Setting, blocker: Blocker) -> Resu
 
 async fn panic_contained(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
+    stage.learn_quick().await?;
     let path = stage.subject.routes.panic.clone().unwrap_or_default();
     let fate = Wire::fate(&stage.wire().await?.get(&path).await);
     stage.note(format!("GET {path}: {fate}"));
@@ -126,7 +128,8 @@ async fn panic_contained(stage: &mut Stage) -> Result<(), Flaw> {
     );
     ensure(contained, || format!("GET {path}: {fate}, expected 500 or a closed connection"))?;
     let after = stage.wire().await?.get(&stage.subject.routes.quick_path()).await;
-    served(&after.during("a request after the panic")?, "a request after the panic")?;
+    let after = after.during("a request after the panic")?;
+    stage.served(after.status(), "a request after the panic")?;
     stage.stop()?;
     stage.exits_clean(stage.idle_end()).await
 }

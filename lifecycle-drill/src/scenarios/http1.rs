@@ -6,11 +6,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     client::{Framing, Reader, Wire},
+    flaw::{During as _, Flaw, closes, ensure, ok},
     process::Setting,
     routes::sized,
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
-    stage::{During as _, Flaw, Stage, closes, ensure, ok, served},
+    stage::Stage,
 };
 
 pub(super) const SCENARIOS: [Scenario; 9] = [
@@ -224,11 +225,11 @@ async fn stalled_upload(stage: &mut Stage) -> Result<(), Flaw> {
 }
 
 /// A kept connection on which one request has been answered.
-pub(super) async fn used(stage: &Stage) -> Result<Wire, Flaw> {
+pub(super) async fn used(stage: &mut Stage) -> Result<Wire, Flaw> {
     let mut wire = stage.wire().await?;
     let response = wire.get(&stage.subject.routes.quick_path()).await;
     let response = response.during("a first request")?;
-    served(&response, "a first request")?;
+    stage.learn(response.status(), "a first request")?;
     ensure(!response.closes(), || {
         "the first response, before any signal, says `Connection: close`: no connection is kept"
             .to_owned()

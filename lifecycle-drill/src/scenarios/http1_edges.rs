@@ -6,10 +6,11 @@ use tokio::time::sleep;
 
 use crate::{
     client::{Fate, Wire},
+    flaw::{During as _, Flaw, closes, ensure, ok},
     process::Setting,
     scenario::{Need, Scenario, Theme},
     scenarios::{http1::used, signals::SETTLE},
-    stage::{During as _, Flaw, Stage, closes, ensure, ok, served},
+    stage::Stage,
 };
 
 pub(super) const SCENARIOS: [Scenario; 7] = [
@@ -95,7 +96,10 @@ async fn half_head(
 ) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let mut wire = match connection {
-        Connection::Fresh => stage.wire().await?,
+        Connection::Fresh => {
+            stage.learn_quick().await?;
+            stage.wire().await?
+        }
         Connection::Reused => used(stage).await?,
     };
     let path = stage.subject.routes.quick_path();
@@ -115,7 +119,7 @@ async fn half_head(
     stage.note("the other half of the head");
     wire.send(rest).await.during("sending the other half of the head")?;
     let response = wire.response().await.during("a request whose head came in two halves")?;
-    served(&response, "a request whose head came in two halves")?;
+    stage.served(response.status(), "a request whose head came in two halves")?;
     closes(&response, "a request whose head came in two halves")?;
     drop(wire); // As told.
     let ended = stage.cause().elapsed();
@@ -141,6 +145,7 @@ async fn slow_upload(stage: &mut Stage) -> Result<(), Flaw> {
 
 async fn pipelined_before(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
+    stage.learn_quick().await?;
     let mut wire = stage.wire().await?;
     let time = stage.subject.lame_duck / 2 + Duration::from_millis(500);
     let quick = wire.request("GET", &stage.subject.routes.quick_path(), None);
@@ -152,7 +157,7 @@ async fn pipelined_before(stage: &mut Stage) -> Result<(), Flaw> {
     stage.note(format!("the first is answered, close: {}", first.closes()));
     if !first.closes() {
         let second = wire.response().await.during("the second of two requests")?;
-        served(&second, "the second of two requests")?;
+        stage.served(second.status(), "the second of two requests")?;
         stage.note("the second is answered");
     }
     drop(wire);
@@ -167,7 +172,7 @@ async fn pipelined_lame_duck(stage: &mut Stage) -> Result<(), Flaw> {
     let quick = wire.request("GET", &stage.subject.routes.quick_path(), None);
     wire.send(quick.repeat(2)).await.during("sending two requests at once")?;
     let first = wire.response().await.during("the first of two requests in the lame duck")?;
-    served(&first, "the first of two requests in the lame duck")?;
+    stage.served(first.status(), "the first of two requests in the lame duck")?;
     if !first.closes() {
         let second = wire.response().await;
         let fate = Wire::fate(&second);

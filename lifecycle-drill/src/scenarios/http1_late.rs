@@ -6,10 +6,11 @@ use tokio::time::sleep;
 
 use crate::{
     client::{Fate, Hangup, Wire},
+    flaw::{During as _, Flaw, closes, ensure, ok},
     process::Setting,
     scenario::{Need, Scenario, Theme},
     scenarios::{http1::used, http1_edges::is_clean_end, signals::SETTLE},
-    stage::{During as _, Flaw, Stage, closes, ensure, ok, served},
+    stage::Stage,
 };
 
 pub(super) const SCENARIOS: [Scenario; 5] = [
@@ -78,7 +79,7 @@ async fn idle_reuse_in_lame_duck(stage: &mut Stage) -> Result<(), Flaw> {
     stage.at(stage.subject.lame_duck / 2).await;
     let response = wire.get(&stage.subject.routes.quick_path()).await;
     let response = response.during("a request on a kept connection in the lame duck")?;
-    served(&response, "a request on a kept connection in the lame duck")?;
+    stage.served(response.status(), "a request on a kept connection in the lame duck")?;
     closes(&response, "a request on a kept connection in the lame duck")?;
     let hangup = wire.hangup(stage.subject.slack).await;
     ensure(hangup == Hangup::Eof, || {
@@ -115,6 +116,7 @@ async fn idle_reuse_after_close(stage: &mut Stage) -> Result<(), Flaw> {
 
 async fn new_connections(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
+    stage.learn_quick().await?;
     let path = stage.subject.routes.quick_path();
     stage.stop()?;
     let until = stage.subject.lame_duck.saturating_sub(CLOSE_MARGIN);
@@ -123,7 +125,7 @@ async fn new_connections(stage: &mut Stage) -> Result<(), Flaw> {
         let since = stage.cause().elapsed();
         let mut wire = stage.wire().await?;
         let response = wire.get(&path).await.during("a new connection in the lame duck")?;
-        served(&response, "a new connection in the lame duck")?;
+        stage.served(response.status(), "a new connection in the lame duck")?;
         if since > SIGNAL_SEEN {
             closes(&response, "a new connection in the lame duck")?;
         }

@@ -6,11 +6,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     client::{Fate, H2c, Scan, Wire, raw},
+    flaw::{During as _, Flaw, ensure},
     process::Setting,
     routes::lasting,
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
-    stage::{During as _, Flaw, Stage, ensure},
+    stage::Stage,
 };
 
 pub(super) const SCENARIOS: [Scenario; 7] = [
@@ -101,7 +102,7 @@ async fn never_answers_ping(stage: &mut Stage) -> Result<(), Flaw> {
 async fn idle_goaway(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let mut client = stage.h2c().await?;
-    quick(stage, &client, "a first stream").await?;
+    stage.learn_quick_on(&client).await?;
     stage.stop()?;
     let end = stage.idle_end() + stage.subject.slack;
     let left = (stage.cause() + end).saturating_duration_since(Instant::now());
@@ -136,26 +137,28 @@ async fn streams_in_flight(stage: &mut Stage) -> Result<(), Flaw> {
 async fn new_stream(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let client = stage.h2c().await?;
-    quick(stage, &client, "a first stream").await?;
+    stage.learn_quick_on(&client).await?;
     stage.stop()?;
     stage.at(stage.subject.lame_duck / 2).await;
     if client.told_to_go() {
         // An early GOAWAY is well: then the client goes to a new connection.
         stage.note("told to go by GOAWAY already");
     } else {
-        quick(stage, &client, "a new stream in the lame duck").await?;
+        let status = quick(stage, &client, "a new stream in the lame duck").await?;
+        stage.served(status, "a new stream in the lame duck")?;
         stage.note("a new stream on the old connection is answered");
     }
     let fresh = stage.h2c().await?;
-    quick(stage, &fresh, "a new HTTP/2 connection in the lame duck").await?;
+    let doing = "a new HTTP/2 connection in the lame duck";
+    stage.served(quick(stage, &fresh, doing).await?, doing)?;
     stage.note("a stream on a new connection is answered");
     stage.exits_clean(stage.idle_end() + GOAWAY_LIMIT).await
 }
 
-async fn quick(stage: &Stage, client: &H2c, doing: &'static str) -> Result<(), Flaw> {
+/// The status of a quick stream.
+async fn quick(stage: &Stage, client: &H2c, doing: &'static str) -> Result<u16, Flaw> {
     let fate = client.get(&stage.subject.routes.quick_path()).await.during(doing)?;
-    let served = matches!(fate, Fate::Answered { status: ..500, .. });
-    ensure(served, || format!("{doing}: {fate}"))
+    fate.status().ok_or_else(|| Flaw::Seen(format!("{doing}: {fate}")))
 }
 
 fn is_200(fate: Fate, what: &str) -> Result<(), Flaw> {

@@ -6,6 +6,7 @@ mod http1_edges;
 mod http1_late;
 mod http2;
 mod load;
+mod load_account;
 mod load_clients;
 mod probes;
 mod signals;

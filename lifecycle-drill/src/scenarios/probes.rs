@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
+    flaw::{During as _, Flaw, ensure, ms, ok},
     process::Setting,
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
-    stage::{During as _, Flaw, Stage, ensure, ms, ok, served},
+    stage::Stage,
 };
 
 pub(super) const SCENARIOS: [Scenario; 4] = [
@@ -61,6 +62,7 @@ async fn readiness_falls_first(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.ready_path.clone().unwrap_or_default();
     stage.probe_rises(&path).await?;
+    stage.learn_quick().await?;
     let cause = stage.stop()?;
     // Later than the listener's close it would be of no use to anyone.
     let by = (READINESS_LIMIT + stage.subject.slack).min(stage.subject.lame_duck * 3 / 4);
@@ -84,7 +86,7 @@ async fn after_the_fall(stage: &mut Stage, took: Duration, by: Duration) -> Resu
     while count == 0 || stage.cause().elapsed() < until {
         let mut wire = stage.wire().await?;
         let response = wire.get(&path).await.during("a new connection in the lame duck")?;
-        served(&response, "a new connection in the lame duck")?;
+        stage.served(response.status(), "a new connection in the lame duck")?;
         count += 1;
         sleep(POLL).await;
     }

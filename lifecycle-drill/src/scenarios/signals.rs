@@ -5,11 +5,12 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
+    flaw::{During as _, Flaw, ensure, ms},
     process::{Ended, Setting},
     routes::lasting,
     scenario::{Need, Scenario, Theme},
     signal::Signal,
-    stage::{During as _, Flaw, Stage, Window, ensure, ms},
+    stage::{Stage, Window},
 };
 
 pub(super) const SCENARIOS: [Scenario; 6] = [

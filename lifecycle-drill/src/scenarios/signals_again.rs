@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
+    flaw::{During as _, Flaw, closes, ok},
     process::Setting,
     routes::lasting,
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
     signal::Signal,
-    stage::{During as _, Flaw, Stage, Window, closes, ok},
+    stage::{Stage, Window},
 };
 
 pub(super) const SCENARIOS: [Scenario; 4] = [

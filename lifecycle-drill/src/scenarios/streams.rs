@@ -6,10 +6,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     client::{Answering, Fate, Framing, H2c, Reader, Response, Wire},
+    flaw::{During as _, Flaw, ensure, ms},
     process::Setting,
     scenario::{Need, Scenario, Theme},
     scenarios::signals::SETTLE,
-    stage::{During as _, Flaw, Stage, ensure, ms},
+    stage::Stage,
 };
 
 pub(super) const SCENARIOS: [Scenario; 2] = [
@@ -248,7 +249,6 @@ mod tests {
         assert_eq!(opened, Err("the event stream ended before the signal".to_owned()));
     }
 
-    const NOT_FOUND: &str =
-        "HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n";
+    const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n";
     const OK: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 }

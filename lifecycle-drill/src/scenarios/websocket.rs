@@ -4,9 +4,10 @@ use tokio::time::Instant;
 
 use crate::{
     client::{Ws, WsEnd},
+    flaw::{During as _, Flaw, ensure, ms},
     process::Setting,
     scenario::{Need, Scenario, Theme},
-    stage::{During as _, Flaw, Stage, ensure, ms},
+    stage::Stage,
 };
 
 pub(super) const SCENARIOS: [Scenario; 1] = [Scenario::new(
