@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{Alpn, Peer, Wire},
+    client::{Peer, Wire, ask},
     error::{SignalError, StartError},
     namespace,
     output::{self, Line, Output, Stream},
@@ -336,10 +336,7 @@ async fn connects(address: SocketAddr) -> bool {
 }
 
 async fn answers_200(peer: &Peer, path: &str) -> bool {
-    match Wire::open(peer, Alpn::Http1, READY_REQUEST_LIMIT).await {
-        Ok(mut wire) => wire.get(path).await.is_ok_and(|response| response.status() == 200),
-        Err(_) => false,
-    }
+    ask(peer, path, READY_REQUEST_LIMIT).await.status() == Some(200)
 }
 
 const START_ATTEMPTS: u32 = 3;

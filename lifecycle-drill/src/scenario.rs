@@ -25,6 +25,7 @@ pub struct Scenario {
     play: fn(&mut Stage) -> BoxFuture<'_, Result<(), Flaw>>,
     /// One process, or as many as [`Subject::stop_count`] says.
     repeated: Repeated,
+    by_http1: ByHttp1,
 }
 
 /// What a scenario is about.
@@ -61,7 +62,7 @@ pub enum Need {
     Echo,
     /// The route [`Routes::events`](crate::Routes::events).
     Events,
-    /// [`Protocol::Http1AndH2c`].
+    /// [`Protocol::Http1AndH2c`] or [`Protocol::Http2Only`].
     H2c,
     /// A [`Subject::lame_duck`] of 300 ms or more.
     LameDuck,
@@ -98,6 +99,13 @@ pub(crate) enum Repeated {
     StopCount,
 }
 
+/// Whether its clients speak HTTP/1 to the main port. Those of HTTP/2 say so by their needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByHttp1 {
+    No,
+    UnlessHttp2,
+}
+
 impl Scenario {
     pub(crate) const fn new(
         theme: Theme,
@@ -106,12 +114,18 @@ impl Scenario {
         needs: &'static [Need],
         play: fn(&mut Stage) -> BoxFuture<'_, Result<(), Flaw>>,
     ) -> Self {
-        Self { theme, name, why, mend, needs, play, repeated: Repeated::Few }
+        Self { theme, name, why, mend, needs, play, repeated: Repeated::Few, by_http1: ByHttp1::UnlessHttp2 }
     }
 
     /// It starts and stops the process [`Subject::stop_count`] times.
     pub(crate) const fn repeated(mut self) -> Self {
         self.repeated = Repeated::StopCount;
+        self
+    }
+
+    /// It asks nothing, or only the probes.
+    pub(crate) const fn without_http1(mut self) -> Self {
+        self.by_http1 = ByHttp1::No;
         self
     }
 
@@ -125,8 +139,8 @@ impl Scenario {
     pub async fn run(&'static self, subject: &Subject) -> Verdict {
         let began = Instant::now();
         let mut stage = Stage::new(subject);
-        let outcome = match self.needs.iter().find(|need| !need.is_met_by(subject)) {
-            Some(need) => Outcome::Skipped { why: format!("needs {need}") },
+        let outcome = match self.lacks(subject) {
+            Some(what) => Outcome::Skipped { why: format!("needs {what}") },
             None => {
                 let limit = self.limit(subject);
                 match timeout(limit, (self.play)(&mut stage)).await {
@@ -171,6 +185,16 @@ impl Scenario {
     #[must_use]
     pub fn needs(&self) -> &'static [Need] {
         self.needs
+    }
+
+    /// What it needs and this subject has not.
+    fn lacks(&self, subject: &Subject) -> Option<String> {
+        let asks_http1 =
+            self.by_http1 == ByHttp1::UnlessHttp2 && !self.needs.contains(&Need::H2c);
+        if asks_http1 && subject.protocol == Protocol::Http2Only {
+            return Some("HTTP/1".to_owned());
+        }
+        self.needs.iter().find(|need| !need.is_met_by(subject)).map(ToString::to_string)
     }
 
     /// The overall limit: above the sum of the waits inside, against surprises only.
@@ -227,7 +251,7 @@ impl Need {
             Self::Block => routes.block.is_some(),
             Self::Echo => routes.echo.is_some(),
             Self::Events => routes.events.is_some(),
-            Self::H2c => subject.protocol == Protocol::Http1AndH2c,
+            Self::H2c => subject.protocol != Protocol::Http1,
             Self::LameDuck => subject.lame_duck >= LAME_DUCK_MIN,
             Self::LivePath => subject.live_path.is_some(),
             Self::NamedBlockers => subject.report == BlockerReport::Named,
@@ -295,6 +319,25 @@ mod tests {
         assert!(why.contains("cannot run /nonexistent/command"), "{why}");
         let told = verdict.to_string();
         assert!(told.starts_with("ERROR ") && !told.contains("mended by"), "{told}");
+    }
+
+    #[test]
+    fn without_http1_that_is_played_which_asks_nothing_by_it() {
+        let subject = Subject::new("x").routes(Routes::conventional());
+        let subject = subject.protocol(Protocol::Http2Only).lame_duck(Duration::from_secs(1));
+        let played = crate::scenarios().iter().filter(|one| one.lacks(&subject).is_none());
+        let (http2, rest): (Vec<_>, Vec<_>) =
+            played.map(Scenario::name).partition(|name| name.contains("http2"));
+        assert_eq!(http2.len(), 9, "{http2:?}");
+        let expected = [
+            "signals-sigterm-idle",
+            "signals-sigterm-at-start",
+            "signals-sigint-terminal",
+            "signals-sigint-no-terminal",
+            "signals-sighup",
+            "probes-startup-holds",
+        ];
+        assert_eq!(rest, expected);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    client::{Alpn, Fate, H2c, Peer, Wire},
+    client::{Alpn, Fate, H2c, Peer, Wire, ask},
     events::{Log, What},
     flaw::{During as _, Flaw, ensure, ms},
     ledger::Ledger,
@@ -112,6 +112,7 @@ impl Stage {
         Ok(Peer {
             address,
             tls: self.subject.tls.clone(),
+            speaks: self.subject.speaks(),
             head: self.subject.head(address),
             tracer: Some(self.log.client()),
         })
@@ -132,10 +133,7 @@ impl Stage {
     /// A probe, on a connection of its own. Its status, or how it failed.
     pub(crate) async fn probe(&self, path: &str) -> Result<Fate, Flaw> {
         let peer = self.subject.probes_at(self.process()?.probe_address());
-        Ok(match Wire::open(&peer, Alpn::Http1, PROBE_LIMIT).await {
-            Ok(mut wire) => Wire::fate(&wire.get(path).await),
-            Err(error) => error.fate,
-        })
+        Ok(ask(&peer, path, PROBE_LIMIT).await)
     }
 
     /// Waits until the probe answers 200, as it must before any signal: a process may say
@@ -158,9 +156,9 @@ impl Stage {
         let (peer, path) =
             (Peer { tracer: None, ..self.peer()? }, self.subject.routes.quick_path());
         let limit = self.subject.request_timeout;
-        let wire = Wire::open(&peer, Alpn::Http1, limit).await;
-        let response = wire.during("connecting")?.get(&path).await.during("a first request")?;
-        self.learn(response.status(), "a first request")
+        let fate = ask(&peer, &path, limit).await;
+        let status = fate.status().ok_or_else(|| Flaw::Seen(format!("a first request: {fate}")))?;
+        self.learn(status, "a first request")
     }
 
     /// The same over HTTP/2.

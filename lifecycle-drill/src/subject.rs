@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::client::{Head, Peer, Tls};
+use crate::client::{Alpn, Head, Peer, Tls};
 use crate::exit_codes::ExitCodes;
 use crate::routes::Routes;
 use crate::signal::Signal;
@@ -90,6 +90,9 @@ pub enum Protocol {
     Http1,
     /// HTTP/1.1, and HTTP/2: without TLS by prior knowledge (h2c), with it by ALPN.
     Http1AndH2c,
+    /// HTTP/2 only, as gRPC servers do: the scenarios of HTTP/1 are skipped, and probes without
+    /// an address of their own are asked over HTTP/2.
+    Http2Only,
 }
 
 /// Whether it runs as PID 1 of a namespace of its own.
@@ -346,7 +349,16 @@ impl Subject {
     /// Where the probes answer, as their clients see it.
     pub(crate) fn probes_at(&self, address: SocketAddr) -> Peer {
         let tls = self.tls.clone().filter(|_| !self.separate_probes());
-        Peer { tracer: None, address, tls, head: self.head(address) }
+        let speaks = if self.separate_probes() { Alpn::Http1 } else { self.speaks() };
+        Peer { tracer: None, address, tls, speaks, head: self.head(address) }
+    }
+
+    /// By what its main port is asked where either would do.
+    pub(crate) fn speaks(&self) -> Alpn {
+        match self.protocol {
+            Protocol::Http1 | Protocol::Http1AndH2c => Alpn::Http1,
+            Protocol::Http2Only => Alpn::Http2,
+        }
     }
 
     /// What requests to this address say.

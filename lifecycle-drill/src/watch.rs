@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{Alpn, Peer, Wire},
+    client::{Peer, ask},
     events::Log,
     process::Exit,
 };
@@ -63,10 +63,7 @@ async fn listener(log: Log, port: u16) {
 }
 
 async fn ready(log: Log, peer: Peer, path: String) {
-    let is_ready = async || match Wire::open(&peer, Alpn::Http1, PROBE_LIMIT).await {
-        Ok(mut wire) => wire.get(&path).await.is_ok_and(|response| response.status() == 200),
-        Err(_) => false,
-    };
+    let is_ready = async || ask(&peer, &path, PROBE_LIMIT).await.status() == Some(200);
     sleep(SIGNAL_SEEN).await;
     while is_ready().await {
         sleep(PROBE_POLL).await;

@@ -50,6 +50,22 @@ async fn a_server_that_stops_well_passes() {
     assert_eq!(count, 9);
 }
 
+/// It answers nothing else: readiness too is asked for over HTTP/2.
+#[tokio::test]
+async fn one_without_http1_is_asked_over_http2() {
+    let subject = subject("")
+        .protocol(Protocol::Http2Only)
+        .ready_when(ReadyWhen::Http("/work".into()))
+        .startup_path("/work");
+    for name in ["signals-sigterm-idle", "probes-startup-holds", "load-http2"] {
+        let verdict = by_name(name).unwrap().run(&subject).await;
+        assert!(verdict.passed(), "{verdict}");
+    }
+    let verdict = by_name("http1-in-flight").unwrap().run(&subject).await;
+    let Outcome::Skipped { why } = verdict.outcome() else { panic!("{verdict}") };
+    assert_eq!(why, "needs HTTP/1");
+}
+
 async fn fails(bad: &str, name: &str, seen_any: &[&str]) {
     let verdict = by_name(name).unwrap().run(&subject(bad)).await;
     let Outcome::Fail { seen } = verdict.outcome() else { panic!("not failed: {verdict}") };

@@ -130,6 +130,9 @@ pub(crate) enum ProtocolName {
     Http1,
     /// HTTP/1.1 and HTTP/2 (h2c; by ALPN with --tls)
     Http2,
+    /// HTTP/2 only, as gRPC servers do: what asks by HTTP/1 is skipped
+    #[serde(rename = "http2-only")]
+    Http2Only,
 }
 
 impl From<ProtocolName> for Protocol {
@@ -137,6 +140,7 @@ impl From<ProtocolName> for Protocol {
         match name {
             ProtocolName::Http1 => Self::Http1,
             ProtocolName::Http2 => Self::Http1AndH2c,
+            ProtocolName::Http2Only => Self::Http2Only,
         }
     }
 }

@@ -35,6 +35,8 @@ use crate::events::Tracer;
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Tls>,
+    /// By what it is asked where the question is not about one of them.
+    pub(crate) speaks: Alpn,
     /// What requests to it say.
     pub(crate) head: Head,
     /// Who writes down what is done there, if anyone.
@@ -94,6 +96,10 @@ impl Peer {
         // Boxed: it holds the whole session.
         let shaking = Box::pin(TlsConnector::from(Arc::clone(config)).connect(name, stream));
         match timeout(limit, shaking).await {
+            Ok(Ok(stream)) if alpn == Alpn::Http2 && stream.get_ref().1.alpn_protocol() != H2 => {
+                let source = io::Error::other("TLS has not chosen `h2` (ALPN)");
+                Err(WireError::caused(Fate::ResetInConnect, source))
+            }
             Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
             Ok(Err(error)) => Err(WireError::caused(Fate::ResetInConnect, error)),
             Err(_) => Err(WireError::new(Fate::ConnectTimedOut)),
@@ -116,7 +122,7 @@ impl From<SocketAddr> for Peer {
     /// Without TLS, and by its address.
     fn from(address: SocketAddr) -> Self {
         let head = Head::new(address, None, Headers::default());
-        Self { address, tls: None, head, tracer: None }
+        Self { address, tls: None, speaks: Alpn::Http1, head, tracer: None }
     }
 }
 
@@ -226,6 +232,7 @@ impl AsyncWrite for Stream {
     }
 }
 
+const H2: Option<&[u8]> = Some(b"h2");
 /// The kernel drops a SYN that meets a full or closing backlog and repeats it after 1 s: longer
 /// than that, so that a refusal is seen as one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);

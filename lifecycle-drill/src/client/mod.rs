@@ -2,6 +2,7 @@
 //!
 //! None of them retries: one request, one [`Fate`].
 
+mod ask;
 mod dial;
 mod fate;
 mod frames;
@@ -11,6 +12,7 @@ mod http1;
 mod wire;
 mod ws;
 
+pub(crate) use ask::ask;
 pub(crate) use dial::{Alpn, Peer, Tls};
 pub use fate::{Fate, WireError};
 pub(crate) use frames::{Scan, raw};

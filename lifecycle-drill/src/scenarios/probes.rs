@@ -55,7 +55,8 @@ pub(super) const SCENARIOS: [Scenario; 4] = [
         ),
         &[Need::StartupPath, Need::LameDuck],
         |stage| Box::pin(startup_holds(stage)),
-    ),
+    )
+    .without_http1(),
 ];
 
 async fn readiness_falls_first(stage: &mut Stage) -> Result<(), Flaw> {

@@ -25,7 +25,8 @@ pub(super) const SCENARIOS: [Scenario; 6] = [
         ),
         &[],
         |stage| Box::pin(full_sequence(stage, Signal::Term)),
-    ),
+    )
+    .without_http1(),
     Scenario::new(
         Theme::Signals,
         "signals-sigterm-at-start",
@@ -37,7 +38,8 @@ pub(super) const SCENARIOS: [Scenario; 6] = [
         ),
         &[Need::OrdinaryPid],
         |stage| Box::pin(first_milliseconds(stage)),
-    ),
+    )
+    .without_http1(),
     Scenario::new(
         Theme::Signals,
         "signals-sigint-terminal",
@@ -48,7 +50,8 @@ pub(super) const SCENARIOS: [Scenario; 6] = [
         ),
         &[Need::LameDuck],
         |stage| Box::pin(interrupt_on_terminal(stage)),
-    ),
+    )
+    .without_http1(),
     Scenario::new(
         Theme::Signals,
         "signals-sigint-no-terminal",
@@ -58,7 +61,8 @@ pub(super) const SCENARIOS: [Scenario; 6] = [
         ),
         &[],
         |stage| Box::pin(full_sequence(stage, Signal::Int)),
-    ),
+    )
+    .without_http1(),
     Scenario::new(
         Theme::Signals,
         "signals-sigquit",
@@ -80,7 +84,8 @@ pub(super) const SCENARIOS: [Scenario; 6] = [
         ),
         &[],
         |stage| Box::pin(full_sequence(stage, Signal::Hup)),
-    ),
+    )
+    .without_http1(),
 ];
 
 /// Idle: gone cleanly, in about the lame duck.
