@@ -44,6 +44,7 @@ fn part_reloads() {
         life.spawn("service", async move {
             println!("ready");
             handle.draining().await;
+            println!("drains");
             // Sleeps: the work that is left for the drain.
             tokio::time::sleep(Duration::from_millis(500)).await;
         });
@@ -60,7 +61,8 @@ fn a_hangup_reloads_and_the_process_goes_on_whatever_the_hooks_do() {
         part.says("second hook");
     }
     part.signal("TERM");
-    part.signal("HUP"); // in the drain: no second signal that would force the stop
+    part.says("drains");
+    part.signal("HUP"); // no second signal that would force the stop
     let ended = part.ends(LIMIT);
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
 }

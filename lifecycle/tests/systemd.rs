@@ -263,7 +263,7 @@ fn a_manager_that_is_not_there_hinders_nothing() {
         let child = part_by("part_is_watched", command);
         let Ended { status, took, .. } = child.terminate(LIMIT);
         assert!(status.success(), "{socket:?}: {status:?}");
-        assert!(took < Duration::from_secs(2), "{socket:?}: {took:?}");
+        assert!(took < Duration::from_secs(4), "{socket:?}: {took:?}");
     }
 }
 
