@@ -1,6 +1,7 @@
 //! What the process under test printed, line by line, with times.
 //!
-//! Bounded: the newest [`LINES_KEPT`] lines, each cut at [`LINE_LENGTH_MAX`] bytes.
+//! Bounded: the newest [`LINES_KEPT`] lines, each cut at [`LINE_LENGTH_MAX`] bytes, and of these
+//! the newest [`BYTES_KEPT`] bytes.
 
 use std::{
     collections::VecDeque,
@@ -40,17 +41,24 @@ pub enum Stream {
 /// The shared, growing record.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
-    lines: Arc<Mutex<VecDeque<Line>>>,
+    kept: Arc<Mutex<Kept>>,
     /// Counts lines, to wait for the next one.
     count: Arc<watch::Sender<u64>>,
     /// Readers that have not met the end of their stream.
     open: Arc<watch::Sender<usize>>,
 }
 
+#[derive(Debug, Default)]
+struct Kept {
+    lines: VecDeque<Line>,
+    /// Of all lines together.
+    bytes: usize,
+}
+
 impl Output {
     pub(crate) fn new() -> Self {
         Self {
-            lines: Arc::default(),
+            kept: Arc::default(),
             count: Arc::new(watch::Sender::new(0)),
             open: Arc::new(watch::Sender::new(0)),
         }
@@ -74,7 +82,7 @@ impl Output {
         let mut count = self.count.subscribe();
         loop {
             count.mark_unchanged();
-            if self.locked().iter().any(|line| fits(&line.text)) {
+            if self.locked().lines.iter().any(|line| fits(&line.text)) {
                 return;
             }
             if count.changed().await.is_err() {
@@ -84,12 +92,13 @@ impl Output {
     }
 
     pub(crate) fn lines(&self) -> Vec<Line> {
-        self.locked().iter().cloned().collect()
+        self.locked().lines.iter().cloned().collect()
     }
 
     /// The last `count` lines in one text, for an error message.
     pub(crate) fn tail(&self, count: usize) -> String {
-        let lines = self.locked();
+        let kept = self.locked();
+        let lines = &kept.lines;
         let mut text = String::new();
         for line in lines.iter().skip(lines.len().saturating_sub(count)) {
             text.push_str("\n    | ");
@@ -100,18 +109,20 @@ impl Output {
 
     pub(crate) fn push(&self, stream: Stream, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).to_owned();
-        let mut lines = self.locked();
-        if lines.len() == LINES_KEPT {
-            lines.pop_front();
+        let mut kept = self.locked();
+        kept.bytes += text.len();
+        kept.lines.push_back(Line { stream, at: Instant::now(), text });
+        while kept.lines.len() > LINES_KEPT || kept.bytes > BYTES_KEPT {
+            let Some(oldest) = kept.lines.pop_front() else { break };
+            kept.bytes -= oldest.text.len();
         }
-        lines.push_back(Line { stream, at: Instant::now(), text });
-        drop(lines);
+        drop(kept);
         self.count.send_modify(|count| *count += 1);
     }
 
     /// A poisoned lock only means that a reader panicked; the lines are still lines.
-    fn locked(&self) -> MutexGuard<'_, VecDeque<Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -162,6 +173,8 @@ impl Splitter {
 }
 
 const LINES_KEPT: usize = 20_000;
+/// A run keeps the output of every scenario until its end.
+const BYTES_KEPT: usize = 2 * 1024 * 1024;
 const LINE_LENGTH_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -188,6 +201,20 @@ mod tests {
         assert_eq!(lines.len(), LINES_KEPT);
         assert_eq!(lines[0].text, "5");
         assert!(output.tail(2).contains(&format!("| {}", LINES_KEPT + 4)));
+    }
+
+    #[test]
+    fn long_lines_are_bounded_by_their_bytes() {
+        let output = Output::new();
+        let long = vec![b'x'; LINE_LENGTH_MAX];
+        for _ in 0..BYTES_KEPT / LINE_LENGTH_MAX + 5 {
+            output.push(Stream::Stdout, &long);
+        }
+        output.push(Stream::Stdout, b"last");
+        let lines = output.lines();
+        let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
+        assert!(bytes <= BYTES_KEPT && bytes > BYTES_KEPT / 2, "{bytes}");
+        assert_eq!(lines.last().unwrap().text, "last");
     }
 
     #[test]
