@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. The log is of one process: the last, or the first that lost a request.
 //! 2. It is bounded: equal answers that follow each other closely are one event with a count,
-//!    and beyond [`EVENTS_KEPT`] answers are left out; what was lost is not.
+//!    and beyond [`EVENTS_KEPT`] answers are left out, which is told; what was lost is not.
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +33,11 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum What {
+    /// From here on so many answers are not in the record, being too many.
+    AnswersLeftOut {
+        /// How many.
+        count: u64,
+    },
     /// A connection that a client had open for so long.
     Connection {
         /// Which client.
@@ -76,6 +81,8 @@ pub(crate) struct Log {
 struct Inner {
     events: Vec<Event>,
     client_count: u32,
+    /// When the first answer was left out, and how many were.
+    left_out: Option<(Duration, u64)>,
     /// Where each client's newest request stands in `events`.
     newest: BTreeMap<u32, usize>,
 }
@@ -164,7 +171,11 @@ impl Log {
 
     /// All events in the order of their times.
     pub(crate) fn events(&self) -> Vec<Event> {
-        let mut events = self.locked().events.clone();
+        let inner = self.locked();
+        let mut events = inner.events.clone();
+        let left_out = |(at, count)| Event { at, what: What::AnswersLeftOut { count } };
+        events.extend(inner.left_out.map(left_out));
+        drop(inner);
         events.sort_by_key(|event| event.at);
         events
     }
@@ -228,6 +239,8 @@ impl Inner {
             return;
         }
         if self.events.len() >= EVENTS_KEPT && fate.is_some_and(Fate::is_answered) {
+            let (_, count) = self.left_out.get_or_insert((at, 0));
+            *count += 1;
             return;
         }
         self.newest.insert(client, self.events.len());
@@ -372,7 +385,10 @@ mod tests {
             log.client().request("GET /".into()).end(OK);
             log.client().request("GET /".into()).end(Fate::TimedOut);
         }
-        assert_eq!(log.events().len(), EVENTS_KEPT + 3);
+        let events = log.events();
+        assert_eq!(events.len(), EVENTS_KEPT + 3 + 1);
+        let left_out = What::AnswersLeftOut { count: 3 };
+        assert_eq!(events.iter().filter(|event| event.what == left_out).count(), 1);
     }
 
     #[test]

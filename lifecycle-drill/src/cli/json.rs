@@ -61,6 +61,7 @@ fn verdict(verdict: &Verdict) -> Value {
 fn event(event: &Event, origin: Option<std::time::Duration>) -> Value {
     let at = (ms_since(origin, event.at) * 1e3).round() / 1e3;
     let mut value = match &event.what {
+        What::AnswersLeftOut { count } => json!({ "what": "answers_left_out", "count": count }),
         What::Connection { client, took } => {
             json!({ "what": "connection", "client": client, "took_ms": ms(*took) })
         }

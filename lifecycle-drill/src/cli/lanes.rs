@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lifecycle_drill::{Event, What};
+use lifecycle_drill::{Event, Fate, What};
 
 use super::timeline::{client, took};
 
@@ -32,28 +32,36 @@ pub(crate) fn lanes(events: &[Event]) -> Lanes<'_> {
     }
     let mut tracks: Vec<_> = clients.into_values().flat_map(tracks).collect();
     tracks.sort_by_key(|track| track.from);
-    let mut lanes = Lanes { spans: Vec::new(), labels: BTreeMap::new(), count: 0, left_out: 0 };
-    // When each lane is free again.
-    let mut free = Vec::<Duration>::new();
-    for track in tracks {
-        let lane = match free.iter().position(|until| *until <= track.from) {
-            Some(lane) => lane,
-            None if free.len() == LANES_MOST => {
-                lanes.left_out += 1;
-                continue;
-            }
-            None => {
-                free.push(Duration::ZERO);
-                free.len() - 1
-            }
-        };
-        if let Some(until) = free.get_mut(lane) {
-            *until = track.until;
-        }
-        lanes.labels.entry(lane).or_insert_with(|| track.label());
-        lanes.spans.extend(track.spans.into_iter().map(|span| (lane, span)));
+    let placed = place(&tracks);
+    if placed.left_out == 0 {
+        return placed;
     }
-    lanes.count = free.len();
+    // What was lost is what one looks for.
+    tracks.sort_by_key(|track| (!track.has_lost(), track.from));
+    place(&tracks)
+}
+
+/// Gives each track the first lane that is free, as long as there are lanes.
+fn place<'a>(tracks: &[Track<'a>]) -> Lanes<'a> {
+    let mut lanes = Lanes { spans: Vec::new(), labels: BTreeMap::new(), count: 0, left_out: 0 };
+    let mut taken = Vec::<Vec<&Track<'a>>>::new();
+    for track in tracks {
+        let is_free = |lane: &Vec<&Track<'a>>| !lane.iter().any(|other| other.overlaps(track));
+        let index = taken.iter().position(is_free).unwrap_or(taken.len());
+        if index == LANES_MOST {
+            lanes.left_out += 1;
+            continue;
+        }
+        if index == taken.len() {
+            taken.push(Vec::new());
+        }
+        if let Some(lane) = taken.get_mut(index) {
+            lane.push(track);
+        }
+        lanes.labels.entry(index).or_insert_with(|| track.label());
+        lanes.spans.extend(track.spans.iter().map(|span| (index, *span)));
+    }
+    lanes.count = taken.len();
     lanes
 }
 
@@ -83,6 +91,17 @@ fn tracks(mut spans: Vec<&Event>) -> Vec<Track<'_>> {
 }
 
 impl Track<'_> {
+    fn overlaps(&self, other: &Track<'_>) -> bool {
+        self.from < other.until && other.from < self.until
+    }
+
+    fn has_lost(&self) -> bool {
+        self.spans.iter().any(|span| match span.what {
+            What::Request { fate, .. } => fate.is_some_and(Fate::is_lost),
+            _ => false,
+        })
+    }
+
     fn label(&self) -> String {
         let name = self.spans.iter().find_map(|span| match &span.what {
             What::Request { name, .. } => Some(name.as_str()),
@@ -148,7 +167,7 @@ const LABEL_PITCH: f64 = 15.0;
 
 #[cfg(test)]
 mod tests {
-    use lifecycle_drill::{Fate, Outcome, Routes, Subject, by_name};
+    use lifecycle_drill::{Outcome, ReadyWhen, Routes, Subject, by_name};
 
     use super::*;
 
@@ -183,5 +202,29 @@ mod tests {
             What::Request { fate, .. } => answered(fate),
             _ => true,
         }));
+    }
+    /// More clients than lanes, all at once; the last has lost its request.
+    #[tokio::test]
+    async fn losses_are_drawn_whoever_else_is_left_out() {
+        let subject = Subject::new("sh")
+            .args(["-c", "echo ready; exec sleep 60"])
+            .ready_when(ReadyWhen::Line("ready".into()));
+        let verdict = by_name("signals-sigterm-idle").unwrap().run(&subject).await;
+        let event = verdict.events().first().unwrap();
+        let request = |client: u32, fate| {
+            let (name, took) = ("GET /".to_owned(), Duration::from_secs(1));
+            let mut event = event.clone();
+            event.at = Duration::from_millis(client.into());
+            event.what = What::Request { client, name, took, count: 1, fate: Some(fate) };
+            event
+        };
+        let ok = Fate::Answered { status: 200, close: false };
+        let last = u32::try_from(LANES_MOST).unwrap() + 2;
+        let mut events: Vec<_> = (0..last).map(|client| request(client, ok)).collect();
+        events.push(request(last, Fate::TimedOut));
+        let drawn = lanes(&events);
+        assert_eq!((drawn.count, drawn.left_out), (LANES_MOST, 3));
+        assert!(drawn.spans().any(|(_, event)| client(&event.what) == Some(last)));
+        assert!(drawn.labels()[0].1.contains("3 not shown"), "{:?}", drawn.labels());
     }
 }

@@ -214,8 +214,13 @@ impl<'a> Picture<'a> {
     }
 
     fn clients(&self, out: &mut String) -> fmt::Result {
-        for (lane, label) in self.lanes.labels() {
-            let y = CLIENTS_TOP + self.lanes.y(lane) + 9.5;
+        let labels = self.lanes.labels().into_iter();
+        let labels = labels.map(|(lane, label)| (CLIENTS_TOP + self.lanes.y(lane) + 9.5, label));
+        // Beside the axis.
+        let left_out = self
+            .left_out()
+            .map(|count| (self.bottom() + 13.0, format!("{count} answers not drawn")));
+        for (y, label) in labels.chain(left_out) {
             let label = Escaped(label);
             write!(
                 out,
@@ -229,6 +234,14 @@ impl<'a> Picture<'a> {
             self.span(out, CLIENTS_TOP + self.lanes.y(lane), event, exit)?;
         }
         Ok(())
+    }
+
+    /// How many answers the record has not.
+    fn left_out(&self) -> Option<u64> {
+        self.events.iter().find_map(|event| match event.what {
+            What::AnswersLeftOut { count } => Some(count),
+            _ => None,
+        })
     }
 
     fn span(&self, out: &mut String, y: f64, event: &Event, exit: Option<Duration>) -> fmt::Result {
