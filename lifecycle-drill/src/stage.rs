@@ -136,13 +136,13 @@ impl Stage {
         Ok(ask(&peer, path, PROBE_LIMIT).await)
     }
 
-    /// Waits until the probe answers 200, as it must before any signal: a process may say
+    /// Waits until the probe succeeds, as it must before any signal: a process may say
     /// that it is ready a moment before its probes do.
     pub(crate) async fn probe_rises(&self, path: &str) -> Result<(), Flaw> {
         let ends = Instant::now() + self.subject.start_timeout;
         loop {
             let fate = self.probe(path).await?;
-            if fate.status() == Some(200) {
+            if fate.is_probe_success() {
                 return Ok(());
             }
             ensure(Instant::now() < ends, || format!("GET {path} before the signal: {fate}"))?;

@@ -63,7 +63,7 @@ async fn listener(log: Log, port: u16) {
 }
 
 async fn ready(log: Log, peer: Peer, path: String) {
-    let is_ready = async || ask(&peer, &path, PROBE_LIMIT).await.status() == Some(200);
+    let is_ready = async || ask(&peer, &path, PROBE_LIMIT).await.is_probe_success();
     sleep(SIGNAL_SEEN).await;
     while is_ready().await {
         sleep(PROBE_POLL).await;

@@ -80,7 +80,7 @@ async fn probes_that_fall_or_hold_wrongly_are_seen() {
     fails(&service("liveness-fails"), "probes-liveness-holds", &["answered 503"]).await;
     fails(&service("liveness-fails"), "probes-startup-holds", &["503"]).await;
     let holds = service("readiness-holds");
-    fails(&holds, "probes-readiness-falls-first", &["still 200"]).await;
+    fails(&holds, "probes-readiness-falls-first", &["still answered 200"]).await;
 }
 
 /// Not a bad habit: `ready` may be printed a moment before the probes say so.
@@ -90,6 +90,18 @@ async fn probes_that_rise_a_moment_after_ready_are_waited_for() {
     passes(&rises_late, "probes-readiness-falls-first").await;
     passes(&rises_late, "probes-startup-holds").await;
     passes(&rises_late, "probes-liveness-holds").await;
+}
+
+/// Whatever is not 2xx or 3xx is a failure to a kubelet, and these are none.
+#[tokio::test]
+async fn probes_may_fall_and_rise_by_any_status_of_their_class() {
+    let (by_500, by_204) = (service("fails-by-500"), service("rises-by-204"));
+    tokio::join!(
+        passes(&by_500, "probes-readiness-falls-first"),
+        passes(&by_500, "probes-answer-to-the-end"),
+        passes(&by_204, "probes-readiness-falls-first"),
+        passes(&by_204, "probes-liveness-holds"),
+    );
 }
 
 #[tokio::test]

@@ -55,6 +55,18 @@ impl Fate {
         }
     }
 
+    /// Whether a kubelet takes it for the success of a probe: any status of 200 to 399.
+    #[must_use]
+    pub(crate) fn is_probe_success(self) -> bool {
+        matches!(self.status(), Some(200..400))
+    }
+
+    /// Whether a kubelet takes it for an answer that says no: any other status.
+    #[must_use]
+    pub(crate) fn is_probe_refusal(self) -> bool {
+        self.is_answered() && !self.is_probe_success()
+    }
+
     /// Whether the request was (or may have been) taken and no whole answer came: what a
     /// client cannot safely repeat.
     #[must_use]

@@ -1,10 +1,11 @@
 //! Readiness falls first, liveness never, and both are answered until the end.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tokio::time::sleep;
 
 use crate::{
+    client::Fate,
     flaw::{During as _, Flaw, ensure, ms, ok},
     process::Setting,
     scenario::{Need, Scenario, Theme},
@@ -51,7 +52,7 @@ pub(super) const SCENARIOS: [Scenario; 4] = [
         "probes-startup-holds",
         (
             "a startup probe that fails during the drain restarts what is on its way out",
-            "let the startup probe stay at 200 once the start was done",
+            "let the startup probe succeed to the end once the start was done",
         ),
         &[Need::StartupPath, Need::LameDuck],
         |stage| Box::pin(startup_holds(stage)),
@@ -70,12 +71,12 @@ async fn readiness_falls_first(stage: &mut Stage) -> Result<(), Flaw> {
     loop {
         let fate = stage.probe(&path).await?;
         let took = cause.elapsed();
-        if fate.status() == Some(503) {
-            stage.note("readiness answers 503");
+        if fate.is_probe_refusal() {
+            stage.note(format!("readiness {fate}"));
             return after_the_fall(stage, took, by).await;
         }
-        ensure(fate.status() == Some(200), || format!("readiness after the signal: {fate}"))?;
-        ensure(took <= by, || format!("readiness still 200 after {}", ms(took)))?;
+        ensure(fate.is_probe_success(), || format!("readiness after the signal: {fate}"))?;
+        ensure(took <= by, || format!("readiness still {fate} after {}", ms(took)))?;
         sleep(POLL).await;
     }
 }
@@ -100,13 +101,13 @@ async fn liveness_holds(stage: &mut Stage) -> Result<(), Flaw> {
     let path = stage.subject.live_path.clone().unwrap_or_default();
     stage.probe_rises(&path).await?;
     let apart = stage.subject.separate_probes();
-    holds_until_answered(stage, &path, 200, apart).await
+    holds_until_answered(stage, &path, Expected::Success, apart).await
 }
 
 async fn answer_to_the_end(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.ready_path.clone().unwrap_or_default();
-    holds_until_answered(stage, &path, 503, true).await
+    holds_until_answered(stage, &path, Expected::Refusal, true).await
 }
 
 async fn startup_holds(stage: &mut Stage) -> Result<(), Flaw> {
@@ -116,8 +117,33 @@ async fn startup_holds(stage: &mut Stage) -> Result<(), Flaw> {
     stage.stop()?;
     stage.at(stage.subject.lame_duck / 2).await;
     let during = stage.probe(&path).await?;
-    ensure(during.status() == Some(200), || format!("startup in the lame duck: {during}"))?;
+    ensure(during.is_probe_success(), || format!("startup in the lame duck: {during}"))?;
     stage.exits_clean(stage.idle_end()).await
+}
+
+/// What a probe is to answer.
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    Refusal,
+    Success,
+}
+
+impl Expected {
+    fn is_met_by(self, fate: Fate) -> bool {
+        match self {
+            Self::Refusal => fate.is_probe_refusal(),
+            Self::Success => fate.is_probe_success(),
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refusal => "503 or another failure",
+            Self::Success => "200 or another success",
+        })
+    }
 }
 
 /// Holds the drain by a request that is answered some time after C, and asks the probe until
@@ -125,7 +151,7 @@ async fn startup_holds(stage: &mut Stage) -> Result<(), Flaw> {
 async fn holds_until_answered(
     stage: &mut Stage,
     path: &str,
-    expected: u16,
+    expected: Expected,
     apart: bool,
 ) -> Result<(), Flaw> {
     let time = stage.subject.lame_duck + AFTER_CLOSE;
@@ -145,8 +171,8 @@ async fn holds_until_answered(
         let since = stage.cause().elapsed();
         let fate = stage.probe(path).await?;
         // A readiness that is slow to fail is the subject of another scenario.
-        let early = since < by && fate.status() == Some(200);
-        ensure(early || fate.status() == Some(expected), || {
+        let early = since < by && fate.is_probe_success();
+        ensure(early || expected.is_met_by(fate), || {
             format!("GET {path}, {} after the signal: {fate}, expected {expected}", ms(since))
         })?;
         count += 1;
