@@ -147,10 +147,10 @@ impl WireError {
         Self::caused(fate, error)
     }
 
-    /// An IO error on a connection, on which `sent` bytes of the request had gone out and
-    /// something of the response had come or not.
-    pub(crate) fn talking(error: io::Error, sent: u64, began: bool) -> Self {
-        let fate = match (sent, began) {
+    /// An IO error on a connection, on which so many requests waited for their answer and
+    /// something of that had come or not.
+    pub(crate) fn talking(error: io::Error, unanswered: u32, began: bool) -> Self {
+        let fate = match (unanswered, began) {
             (0, _) => Fate::ResetInConnect,
             (_, true) => Fate::Truncated,
             (_, false) => Fate::ResetAfterSent,

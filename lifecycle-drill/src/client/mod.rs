@@ -3,6 +3,7 @@
 //! None of them retries: one request, one [`Fate`].
 
 mod ask;
+mod asked;
 mod dial;
 mod fate;
 mod frames;

@@ -3,12 +3,14 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
+    asked::Asked,
     dial::{Alpn, Peer, Stream},
     fate::{Fate, WireError},
     head::Head,
@@ -25,8 +27,7 @@ pub struct Wire {
     stream: Stream,
     /// What came and was not read as a response yet.
     inbox: BytesMut,
-    /// Bytes sent since the last whole response.
-    sent: u64,
+    asked: Asked,
     /// The limit of each call.
     limit: Duration,
     trace: Option<Trace>,
@@ -59,10 +60,11 @@ impl Wire {
     pub(crate) async fn open(peer: &Peer, alpn: Alpn, limit: Duration) -> Result<Self, WireError> {
         let stream = peer.dial(alpn, limit).await?;
         let trace = peer.tracer.as_ref().map(Tracer::connection);
-        Ok(Self { stream, inbox: BytesMut::new(), sent: 0, limit, trace, head: peer.head.clone() })
+        let (inbox, asked, head) = (BytesMut::new(), Asked::default(), peer.head.clone());
+        Ok(Self { stream, inbox, asked, limit, trace, head })
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes as they are; none if a kept connection is seen to have ended meanwhile.
     ///
     /// # Cancel safety
     /// Not cancel safe: how much was sent is unknown; drop the connection.
@@ -77,19 +79,38 @@ impl Wire {
 
     async fn send_untold(&mut self, mut rest: &[u8]) -> Result<(), WireError> {
         let deadline = Instant::now() + self.limit;
+        self.look()?;
         while !rest.is_empty() {
             let count = match timeout_at(deadline, self.stream.write(rest)).await {
                 Ok(written) => written.map_err(|error| self.torn(error, false))?,
                 Err(_) => return Err(WireError::new(Fate::TimedOut)),
             };
-            self.sent += count as u64;
-            rest = rest.get(count..).unwrap_or_default();
+            let (sent, left) = rest.split_at(count);
+            self.asked.push(sent);
+            rest = left;
         }
         // A TLS session keeps back what the socket did not take.
         match timeout_at(deadline, self.stream.flush()).await {
             Ok(flushed) => flushed.map_err(|error| self.torn(error, false)),
             Err(_) => Err(WireError::new(Fate::TimedOut)),
         }
+    }
+
+    /// Before a request on a kept connection: whether its end has come, as a client's pool looks.
+    fn look(&mut self) -> Result<(), WireError> {
+        while self.asked.is_idle() {
+            self.inbox.reserve(READ_SIZE);
+            match self.stream.read_buf(&mut self.inbox).now_or_never() {
+                None => break,
+                Some(Ok(0)) => return Err(WireError::new(Fate::NotSent)),
+                Some(Ok(_)) if self.inbox.len() > UNASKED_MAX => {
+                    return Err(WireError::new(Fate::Garbled));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(self.torn(error, false)),
+            }
+        }
+        Ok(())
     }
 
     /// Reads one whole response.
@@ -102,7 +123,6 @@ impl Wire {
         let mut reader = Reader::new();
         let deadline = Instant::now() + self.limit;
         while !self.advance(&mut reader, deadline).await? {}
-        self.sent = 0;
         reader.into_response().ok_or_else(|| WireError::new(Fate::Garbled))
     }
 
@@ -128,7 +148,8 @@ impl Wire {
     pub async fn post(&mut self, path: &str, body: &[u8]) -> Result<Response, WireError> {
         self.send(self.request("POST", path, Some(body.len() as u64))).await?;
         let deadline = Instant::now() + self.limit;
-        let (mut reader, inbox, sent) = (Reader::new(), &mut self.inbox, self.sent);
+        let (mut reader, inbox) = (Reader::new(), &mut self.inbox);
+        let unanswered = self.asked.unanswered();
         let (mut from, mut to) = tokio::io::split(&mut self.stream);
         let write = async {
             // The peer may stop reading; then the response says why, or its absence does.
@@ -136,7 +157,7 @@ impl Wire {
             std::future::pending::<()>().await;
         };
         let read = async {
-            while !read_more(&mut from, inbox, &mut reader, deadline, sent).await? {}
+            while !read_more(&mut from, inbox, &mut reader, deadline, unanswered).await? {}
             Ok(())
         };
         let done = tokio::select! {
@@ -146,7 +167,8 @@ impl Wire {
         self.trace_failure(&done);
         done?;
         self.trace(|trace| ends(trace, &reader));
-        self.sent = 0;
+        self.asked.answered();
+        self.asked.body_is_over();
         reader.into_response().ok_or_else(|| WireError::new(Fate::Garbled))
     }
 
@@ -176,10 +198,13 @@ impl Wire {
         deadline: Instant,
     ) -> Result<bool, WireError> {
         self.trace(Trace::waits);
-        let (stream, inbox, sent) = (&mut self.stream, &mut self.inbox, self.sent);
-        let read = read_more(stream, inbox, reader, deadline, sent).await;
+        let was_done = reader.is_done();
+        let (stream, inbox, unanswered) =
+            (&mut self.stream, &mut self.inbox, self.asked.unanswered());
+        let read = read_more(stream, inbox, reader, deadline, unanswered).await;
         self.trace_failure(&read);
-        if matches!(read, Ok(true)) {
+        if matches!(read, Ok(true)) && !was_done {
+            self.asked.answered();
             self.trace(|trace| ends(trace, reader));
         }
         read
@@ -245,7 +270,7 @@ impl Wire {
     }
 
     fn torn(&self, error: io::Error, began: bool) -> WireError {
-        WireError::talking(error, self.sent, began)
+        WireError::talking(error, self.asked.unanswered(), began)
     }
 }
 
@@ -254,7 +279,7 @@ async fn read_more(
     inbox: &mut BytesMut,
     reader: &mut Reader,
     deadline: Instant,
-    sent: u64,
+    unanswered: u32,
 ) -> Result<bool, WireError> {
     let garbled = |error| WireError::caused(Fate::Garbled, error);
     // Bytes of a pipelined response may be here already.
@@ -267,10 +292,10 @@ async fn read_more(
     let began = reader.so_far().is_some() || !inbox.is_empty();
     match read {
         Err(_) => Err(WireError::new(Fate::TimedOut)),
-        Ok(Err(error)) => Err(WireError::talking(error, sent, began)),
+        Ok(Err(error)) => Err(WireError::talking(error, unanswered, began)),
         Ok(Ok(0)) if reader.eof() => Ok(true),
         Ok(Ok(0)) if began => Err(WireError::new(Fate::Truncated)),
-        Ok(Ok(0)) if sent == 0 => Err(WireError::new(Fate::NotSent)),
+        Ok(Ok(0)) if unanswered == 0 => Err(WireError::new(Fate::NotSent)),
         Ok(Ok(0)) => Err(WireError::new(Fate::EofBeforeResponse)),
         Ok(Ok(_)) => {
             reader.feed(inbox).map_err(garbled)?;
@@ -287,12 +312,16 @@ fn ends(trace: &mut Trace, reader: &Reader) {
 }
 
 const READ_SIZE: usize = 16 * 1024;
+/// What a peer may say without being asked, before it is none that speaks HTTP.
+const UNASKED_MAX: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
 
     /// A server that takes one connection, reads once, sends these bytes and closes.
     async fn once(answer: &'static [u8]) -> SocketAddr {
@@ -308,8 +337,7 @@ mod tests {
     }
 
     async fn fate_of(answer: &'static [u8]) -> Fate {
-        let limit = Duration::from_secs(5);
-        let mut wire = Wire::connect(once(answer).await, limit).await.unwrap();
+        let mut wire = Wire::connect(once(answer).await, LIMIT).await.unwrap();
         Wire::fate(&wire.get("/").await)
     }
 
@@ -324,6 +352,27 @@ mod tests {
             Fate::Truncated
         );
         assert_eq!(fate_of(b"nonsense\r\n\r\n").await, Fate::Garbled);
+    }
+
+    #[tokio::test]
+    async fn the_second_of_two_requests_at_once_is_lost_if_only_one_is_answered() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let mut wire = Wire::connect(once(answer).await, LIMIT).await.unwrap();
+        wire.send(wire.request("GET", "/", None).repeat(2)).await.unwrap();
+        assert!(wire.response().await.is_ok());
+        let second = Wire::fate(&wire.response().await);
+        assert_eq!(second, Fate::EofBeforeResponse);
+        assert!(second.is_lost());
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_was_closed_in_order_is_not_written_to() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let mut wire = Wire::connect(once(answer).await, LIMIT).await.unwrap();
+        assert!(wire.get("/").await.is_ok());
+        let Stream::Plain(stream) = &wire.stream else { panic!("no TLS here") };
+        stream.readable().await.unwrap();
+        assert_eq!(Wire::fate(&wire.get("/").await), Fate::NotSent);
     }
 
     #[tokio::test]

@@ -226,6 +226,30 @@ mod tests {
         }
     }
 
+    /// Answers one request a connection without a word of its end, and closes it a moment later.
+    async fn hasty_server(listener: TcpListener, count: u32) {
+        for _ in 0..count {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut chunk = [0; 1024];
+            assert!(stream.read(&mut chunk).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_closed_in_a_pause_costs_no_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let manner = Manner::KeepAlive(Duration::from_millis(500));
+        let (tell, plan) = plan(listener.local_addr().unwrap(), manner);
+        assert!(tell.send(Instant::now().checked_sub(plan.lame_duck)).is_ok());
+        let clients = start(&plan, 1);
+        hasty_server(listener, 3).await;
+        let ledger = finish(clients).await.all;
+        assert_eq!((ledger.answered(), ledger.lost()), (3, 0), "{ledger}");
+        assert_eq!(ledger.count(|fate| fate == Fate::NotSent), 3, "{ledger}");
+    }
+
     #[tokio::test]
     async fn refused_in_the_lame_duck_a_client_goes_on_until_its_end() {
         for manner in [Manner::KeepAlive(Duration::ZERO), Manner::OneEach, Manner::H2c(2)] {
