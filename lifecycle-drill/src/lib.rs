@@ -46,7 +46,8 @@
 //!
 //! # What it needs
 //! Unix, and a tokio runtime with IO and time. Ports are free ones on 127.0.0.1; no traffic
-//! goes elsewhere. Whatever was started is killed when its handle is dropped.
+//! goes elsewhere. Whatever was started is killed, with its process group, when its handle is
+//! dropped; what has left the group is not, and nothing is if we are killed by SIGKILL ourselves.
 
 mod client;
 mod error;

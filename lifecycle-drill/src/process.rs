@@ -1,8 +1,11 @@
 //! A started instance of the command under test.
 //!
 //! # Invariants
-//! 1. A dropped [`Process`] is killed, with its whole process group.
-//! 2. No signal goes to a process id after it was reaped.
+//! 1. A dropped [`Process`] is killed, with its whole process group. What has left the group is
+//!    not, nor is anything when we are killed by SIGKILL: the kernel would have to be asked for
+//!    that between fork and exec (`PR_SET_PDEATHSIG`), which cannot be done without `unsafe`.
+//! 2. No signal goes to a process id that is known to be reaped. It is known a moment later than
+//!    it is so; the kernel gives a number away again only after all others.
 //! 3. Every wait has a limit.
 
 use std::{fmt, io, net::SocketAddr, process::ExitStatus, process::Stdio, time::Duration};
@@ -151,7 +154,7 @@ impl Process {
     /// Sends a signal to the process itself (not to its children), as a platform does.
     ///
     /// # Errors
-    /// [`SignalError::Gone`] if it has ended, so that no stranger is ever signalled.
+    /// [`SignalError::Gone`] if it is known to have ended, so that no stranger is signalled.
     pub fn signal(&self, signal: Signal) -> Result<(), SignalError> {
         match *self.exit.borrow() {
             Some(exit) => Err(SignalError::Gone(exit.ended)),
@@ -201,7 +204,8 @@ impl Process {
         self.target().unwrap_or(self.pid).as_raw_nonzero().get()
     }
 
-    /// What it printed so far, both streams in the order of reading (the newest 20 000 lines).
+    /// What it printed so far, both streams in the order of reading (the newest 20 000 lines,
+    /// and of these the newest 2 MiB).
     #[must_use]
     pub fn lines(&self) -> Vec<Line> {
         self.output.lines()
@@ -318,7 +322,8 @@ async fn reap(mut child: Child, pid: Pid, tell: watch::Sender<Option<Exit>>) {
     let status = child.wait().await;
     let at = Instant::now();
     let ended = status.map_or(Ended::Signal(0), Ended::from);
-    // At once after the reaping: while a member lives the number cannot be given away.
+    // At once after the reaping. While a member lives the number cannot be given away, and if
+    // none does, not before all others were.
     let _none_left = rustix::process::kill_process_group(pid, Signal::Kill.to_os());
     // Nobody is left to be told if the process was dropped.
     let _dropped = tell.send(Some(Exit { ended, at }));

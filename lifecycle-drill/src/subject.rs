@@ -308,8 +308,8 @@ impl Subject {
         self
     }
 
-    /// Added to every upper bound but the grace period itself, for noisy machines
-    /// (default 700 ms).
+    /// Added to upper bounds, for noisy machines (default 700 ms). None goes past the grace
+    /// period by it, and what has to happen within the lame duck still has.
     pub fn slack(mut self, slack: Duration) -> Self {
         self.slack = slack.min(TIME_MAX);
         self
@@ -327,7 +327,8 @@ impl Subject {
         self
     }
 
-    /// How many times each scenario of the load theme starts and stops it (default 30).
+    /// How many times each scenario of the load theme starts and stops it (default 30);
+    /// `load-keep-alive-think` a third of that, its clients being slow.
     pub fn stop_count(mut self, stop_count: u32) -> Self {
         self.stop_count = stop_count;
         self

@@ -368,6 +368,24 @@ async fn what_cannot_be_started_beside_itself_is_no_failure_to_stop() {
     assert!(json.contains("\"outcome\": \"not_started\""), "{json}");
 }
 
+#[tokio::test]
+async fn a_comparison_fails_when_ours_does() {
+    let folder = folder();
+    let ours = folder.path().join("ours");
+    let script = format!(
+        "#!/bin/sh\nPROBE_ADDR=$LIFECYCLE_PROBE_ADDR GRACE=4 LAME_DUCK=0 BAD=exits-at-once \\\n\
+         exec python3 {SERVICE}\n"
+    );
+    std::fs::write(&ours, script).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&ours, executable).unwrap();
+    let options = ["compare", "--server=lifecycle", "--theme=websocket", "--ours=./ours"];
+    let output = drill(&folder, &options).await;
+    let table = text(&output.stdout);
+    assert!(table.contains("| `websocket-closed-1001` | **fail** |"), "{output:?}");
+    assert_eq!(code(&output), 1, "{output:?}");
+}
+
 /// As with `2>&1 | head -1`.
 #[tokio::test]
 async fn a_reader_that_has_gone_changes_no_exit_code() {

@@ -58,7 +58,8 @@ impl CliError {
     /// What the process is to end with.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Start(_) | Self::Rollout(RolloutError::Start(_)) => NOT_STARTED,
+            Self::Start(_)
+            | Self::Rollout(RolloutError::NotReady { .. } | RolloutError::Start(_)) => NOT_STARTED,
             Self::Interrupted(by) => u8::try_from(128 + by.as_raw_value()).unwrap_or(USAGE),
             _ => USAGE,
         }

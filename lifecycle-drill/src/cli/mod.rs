@@ -30,8 +30,10 @@ use self::error::CliError;
 
 /// Drills how a command stops: starts it, plays clients, sends signals, and judges what they saw.
 ///
-/// Without a subcommand: `run`. Exit code 0: all passed; 1: something failed; 2: usage;
-/// 3: the command could not be started.
+/// Without a subcommand: `run`. Exit code 0: all that was played passed; 1: something failed (in
+/// `compare`: our server did); 2: nothing was judged, as the options are wrong, nothing could be
+/// played, or something was missing or broke on our side, a report that cannot be written
+/// included; 3: the command could not be started.
 #[derive(Debug, Parser)]
 #[command(name = "lifecycle-drill", version, args_override_self = true)]
 struct Cli {

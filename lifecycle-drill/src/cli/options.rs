@@ -115,7 +115,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = EXPECTED)]
     #[serde(deserialize_with = "duration_in_file")]
     idle_drain_timeout: Option<Duration>,
-    /// Added to every upper bound but the grace, for noisy machines [default: 0.7s]
+    /// Added to upper bounds, for noisy machines, but never past the grace period or what the
+    /// lame duck leaves [default: 0.7s]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = EXPECTED)]
     #[serde(deserialize_with = "duration_in_file")]
     slack: Option<Duration>,
@@ -123,7 +124,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = EXPECTED)]
     #[serde(deserialize_with = "duration_in_file")]
     start_timeout: Option<Duration>,
-    /// The clients' limit for one request [default: 10s]
+    /// The clients' limit for one request, never less than the lame duck and 5s [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = EXPECTED)]
     #[serde(deserialize_with = "duration_in_file")]
     request_timeout: Option<Duration>,
@@ -154,7 +155,8 @@ pub(crate) struct Options {
     /// Not the scenarios of these names
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = PLAYED)]
     skip: Vec<String>,
-    /// How many times each scenario of the load theme stops it [default: 30]
+    /// How many times each scenario of the load theme stops it; load-keep-alive-think a third of
+    /// that [default: 30]
     #[arg(long, value_name = "COUNT", help_heading = PLAYED)]
     stops: Option<u32>,
     /// How many scenarios are played at once; those of the load theme alone [default: 4]
@@ -181,6 +183,14 @@ impl Options {
     /// These, and for what they leave out those of the file.
     pub(crate) fn over(self, file: Self) -> Self {
         let either = |ours: Vec<String>, file| if ours.is_empty() { file } else { ours };
+        // Who names scenarios or themes here means these, whatever the file chooses or skips.
+        let left = file.skip.into_iter().filter(|name| !self.only.contains(name));
+        let skip = either(self.skip, left.collect());
+        let (themes, only) = if self.themes.is_empty() && self.only.is_empty() {
+            (file.themes, file.only)
+        } else {
+            (self.themes, self.only)
+        };
         // What makes it ready is one decision: a line given here replaces a text given there.
         let says_when = self.ready_line.is_some() || self.ready_text.is_some();
         let when = if says_when || self.ready_port.is_some() {
@@ -224,9 +234,9 @@ impl Options {
             exit_cut: self.exit_cut.or(file.exit_cut),
             exit_forced_base: self.exit_forced_base.or(file.exit_forced_base),
             blocker_report: self.blocker_report.or(file.blocker_report),
-            themes: if self.themes.is_empty() { file.themes } else { self.themes },
-            only: either(self.only, file.only),
-            skip: either(self.skip, file.skip),
+            themes,
+            only,
+            skip,
             stops: self.stops.or(file.stops),
             jobs: self.jobs.or(file.jobs),
             json: self.json.or(file.json),
@@ -364,3 +374,45 @@ const NONE_CHOSEN: &str = "the options leave no scenario";
 const JOBS: usize = 4;
 /// Docker's own default, as [`Subject::new`] has it.
 const GRACE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(file: &str) -> Options {
+        toml::from_str(file).unwrap()
+    }
+
+    fn names(options: &Options) -> Vec<&str> {
+        options.chosen().unwrap().into_iter().map(Scenario::name).collect()
+    }
+
+    #[test]
+    fn what_is_named_on_the_command_line_is_played_whatever_the_file_chooses() {
+        let file = || read("theme = ['load']\nskip = ['http1-in-flight', 'load-http2']");
+        let only = |names: &[&str]| Options {
+            only: names.iter().map(ToString::to_string).collect(),
+            ..Options::default()
+        };
+        let named = only(&["http1-in-flight"]).over(file());
+        assert_eq!(names(&named), ["http1-in-flight"]);
+        let themed = Options { themes: vec![Theme::Http1], ..Options::default() }.over(file());
+        assert!(!names(&themed).contains(&"http1-in-flight"));
+        assert!(names(&themed).contains(&"http1-half-head"));
+        let silent = Options::default().over(file());
+        assert!(
+            names(&silent).iter().all(|name| name.starts_with("load-") && *name != "load-http2")
+        );
+        // Both here: that is what was asked for.
+        let both = Options { skip: vec!["http1-in-flight".into()], ..only(&["http1-half-head"]) };
+        assert_eq!(names(&both.over(file())), ["http1-half-head"]);
+    }
+
+    #[test]
+    fn a_header_replaces_the_one_of_the_file_and_leaves_the_others() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let ours = Options { headers: vec![pair("X-A", "ours")], ..Options::default() };
+        let both = ours.over(read("[headers]\nx-a = 'theirs'\nx-b = 'theirs'"));
+        assert_eq!(both.headers, [pair("x-b", "theirs"), pair("X-A", "ours")]);
+    }
+}
