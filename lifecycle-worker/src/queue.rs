@@ -234,7 +234,9 @@ pub enum Settled {
     /// The claim is not the job's newest: somebody else has it, or it is settled. Never to be
     /// tried again.
     Lost,
-    /// Not known: to be tried again while the lease lasts.
+    /// Not known: to be tried again while the lease lasts. After an error that
+    /// [is fatal](QueueError::is_fatal) the job is told apart from others; refused then too, its
+    /// lease is not extended any more.
     Retry(QueueError),
     /// This broker cannot: the lease covers the job.
     Unsupported,

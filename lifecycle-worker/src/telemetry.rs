@@ -1,11 +1,11 @@
 //! Every log event and metric, its name and fields.
 //!
-//! INFO for what belongs to an orderly stop, WARN for what somebody should look at, DEBUG for
-//! each job.
+//! INFO for what belongs to an orderly stop, WARN for what somebody should look at, ERROR for
+//! what does not mend itself, DEBUG for each job.
 
 use std::time::Duration;
 
-use tracing::{Span, debug, info, info_span, warn};
+use tracing::{Span, debug, error, info, info_span, warn};
 
 use crate::error::{QueueError, chain};
 use crate::job::Held;
@@ -47,6 +47,12 @@ pub(crate) fn lease_over(queue: &str, held: &Held) {
 
 pub(crate) fn not_settled(queue: &str, jobs: usize, error: &QueueError) {
     warn!(queue, jobs, error = chain(error), "queue.not_told");
+}
+
+/// It says that it will never take what was told of that job.
+pub(crate) fn refused(queue: &str, held: &Held, error: &QueueError) {
+    let (id, kind) = (held.receipt.id().as_str(), &*held.kind);
+    error!(queue, kind, id, attempt = held.attempt, error = chain(error), "job.refused");
 }
 
 pub(crate) fn not_extended(queue: &str, jobs: usize, error: &QueueError) {

@@ -234,6 +234,31 @@ async fn a_return_is_said_again_within_the_reserve() {
     assert_eq!(stats(&queue.inner).await.ready, 2);
 }
 
+/// However long the queue has not answered: the reserve is shorter than the longest pause.
+#[tokio::test(start_paused = true)]
+async fn a_return_does_not_wait_behind_an_acknowledgement_that_is_said_again() {
+    for before_ms in (0..2000).step_by(100) {
+        let (queue, log) = (Faulty::new(MemoryQueue::new("mail")), Log::default());
+        push(&queue, 2).await;
+        queue.set(|faults| (faults.ack, faults.release) = (Fault::Fails, Fault::Fails));
+        let worker = Worker::new(queue.clone(), async |job: Job| {
+            if job.payload() != "0" {
+                std::future::pending::<()>().await;
+            }
+        });
+        let mut kit = TestKit::new(Lifecycle::builder().grace_period(SECOND * 3));
+        kit.life().spawn("worker", log.of(worker));
+        kit.start().await;
+        sleep(Duration::from_millis(before_ms)).await;
+        kit.signal(Signal::Terminate);
+        kit.reaches(Phase::Cancelling).await;
+        queue.set(|faults| (faults.ack, faults.release) = (Fault::None, Fault::None));
+        let report = kit.report().await;
+        let said = jobs_line(report.report());
+        assert_eq!(said, "jobs of mail: 1 finished, 1 returned half done", "{before_ms}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_is_gone_at_the_return_costs_no_more_than_the_reserve() {
     for fault in [Fault::Fails, Fault::Hangs] {

@@ -263,7 +263,7 @@ impl Claimer {
 
 /// Made only where it is waited for: a timer and a look at the clock for each event would cost
 /// more than the event.
-async fn reached(at: Option<Instant>) {
+pub(super) async fn reached(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,

@@ -19,11 +19,12 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::tally::Tally;
+use super::todo::{End, Todo, What};
 use crate::claimed::Claimed;
 use crate::fate::Standing;
 use crate::handler::message_of;
 use crate::job::{CancelReason, Held};
-use crate::queue::{Next, Start};
+use crate::queue::Start;
 use crate::retry::Retry;
 use crate::sync::locked;
 use crate::verdict::{Ended, Verdict};
@@ -53,7 +54,7 @@ pub(super) struct State {
     busy: usize,
     pub(super) todo: Vec<Todo>,
     pub(super) tally: Tally,
-    pub(super) is_quiet: bool,
+    pub(super) end: End,
     /// Whether the claimer wants to know of a slot.
     pub(super) wants_slot: bool,
     pub(super) is_heart_idle: bool,
@@ -65,6 +66,8 @@ pub(super) struct Entry {
     pub(super) held: Arc<Held>,
     pub(super) lease_ends: Option<Instant>,
     pub(super) is_extending: bool,
+    /// Whether the queue refuses its end for good: then its lease is not extended.
+    pub(super) is_refused: bool,
     slot: Slot,
     pub(super) abort: Option<AbortHandle>,
     /// What the queue is told when the last clone of its [`Job`](crate::Job) has gone, if its
@@ -85,23 +88,6 @@ enum Slot {
     Freed,
 }
 
-/// What the queue is to be told.
-#[derive(Debug)]
-pub(super) struct Todo {
-    pub(super) key: usize,
-    pub(super) held: Arc<Held>,
-    pub(super) what: What,
-    /// Whether the queue was told before, and may have heard it.
-    pub(super) was_told: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum What {
-    Ack,
-    Fail { error: String, next: Next },
-    Release(Start),
-}
-
 impl Ledger {
     pub(crate) fn new(queue: Arc<str>, retry: Retry) -> Self {
         let state = State {
@@ -110,7 +96,7 @@ impl Ledger {
             busy: 0,
             todo: Vec::new(),
             tally: Tally::default(),
-            is_quiet: false,
+            end: End::default(),
             wants_slot: false,
             is_heart_idle: true,
         };
@@ -131,12 +117,13 @@ impl Ledger {
 
     /// Claims nothing from here on.
     pub(super) fn quiet(&self) {
-        locked(&self.state).is_quiet = true;
+        locked(&self.state).end.is_quiet = true;
         self.for_claimer.notify_one();
+        self.for_settler.notify_one();
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        locked(&self.state).is_quiet
+        locked(&self.state).end.is_quiet
     }
 
     /// How many more jobs may be claimed, of `most` slots and as many that only wait for the
@@ -163,8 +150,9 @@ impl Ledger {
             let lease_ends = claimed.lease_ends;
             let held = Arc::new(Held::new(Arc::clone(&self.queue), claimed));
             let _in_flight = gate.enter(&self.queue, held.receipt.id().as_str()).ok();
-            let (abort, verdict, slot, is_extending) = (None, None, Slot::Waits, false);
-            Entry { held, lease_ends, is_extending, slot, abort, verdict, _in_flight }
+            let (abort, verdict, slot) = (None, None, Slot::Waits);
+            let (is_extending, is_refused) = (false, false);
+            Entry { held, lease_ends, is_extending, is_refused, slot, abort, verdict, _in_flight }
         };
         let entries: Vec<_> = claimed.into_iter().map(entry).collect();
         let mut state = locked(&self.state);
@@ -268,10 +256,10 @@ impl Ledger {
         let frees = state.count(key, Slot::Freed);
         let tells = what.is_some();
         if let Some(what) = what {
-            state.todo.push(Todo { key, held: Arc::clone(held), what, was_told: false });
+            state.todo.push(Todo::new(key, Arc::clone(held), what));
         }
         let wakes_claimer = frees && std::mem::take(&mut state.wants_slot);
-        let is_quiet = state.is_quiet;
+        let is_quiet = state.end.is_quiet;
         drop(state);
         if tells {
             self.for_settler.notify_one();
@@ -318,8 +306,10 @@ impl Ledger {
         }
     }
 
-    /// Tells every running handler to stop.
+    /// Tells every running handler to stop: it is the hard stop.
     pub(super) fn cancel_all(&self, reason: CancelReason) {
+        locked(&self.state).end.is_hard = true;
+        self.for_settler.notify_one();
         for held in self.running() {
             held.cancel(reason);
         }

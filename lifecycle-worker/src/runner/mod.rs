@@ -1,7 +1,8 @@
 //! The runner: claims, starts, extends, settles and stops.
 //!
 //! `claimer` gets jobs and starts them, `execute` is one job's task, `heartbeat` keeps leases,
-//! `settler` tells the queue, `stop` is the order of the end; they share the `ledger`.
+//! `settler` tells the queue what is `todo`, `stop` is the order of the end; they share the
+//! `ledger`.
 
 mod claimer;
 mod execute;
@@ -11,6 +12,7 @@ mod settler;
 mod standing;
 mod stop;
 mod tally;
+mod todo;
 
 use std::fmt;
 use std::sync::Arc;

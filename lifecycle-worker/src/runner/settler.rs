@@ -1,23 +1,31 @@
 //! Tells the queue what became of jobs: in batches, again until it answers.
 //!
+//! Not here: when something is told again, and how long (`todo`).
+//!
 //! # Invariants
 //! 1. One batch at a time: what ends while the queue answers is the next batch.
-//! 2. Nothing is told after its lease has ended by our clock.
+//! 2. Nothing is told again after an answer that came when its lease had ended by our clock.
+//! 3. What the queue refuses of one job delays no other by more than a call.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::slice::from_ref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::{Instant, sleep_until, timeout};
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout};
 
-use super::ledger::{Entry, Ledger, Todo, What};
+use super::claimer::reached;
+use super::ledger::{Entry, Ledger};
+use super::todo::{Missed, Todo, Turn, What, pause_before};
 use super::{Settings, while_it_changes};
 use crate::any::AnyQueue;
 use crate::claimed::Receipt;
 use crate::error::QueueError;
 use crate::handler::message_of;
+use crate::job::Held;
 use crate::queue::{Fail, Next, Queue, Release, Settled, Start};
 use crate::settlement::{Settlement, SettlementKind};
 use crate::sync::locked;
@@ -25,7 +33,8 @@ use crate::telemetry;
 
 /// Runs until it is dropped: the worker's stop waits for the ledger to be empty.
 pub(super) async fn run(queue: AnyQueue, ledger: Arc<Ledger>, settings: Arc<Settings>) {
-    let mut settler = Settler { queue, ledger, settings, todo: Vec::new(), failures: 0 };
+    let failed_at = Instant::now();
+    let mut settler = Settler { queue, ledger, settings, todo: Vec::new(), failures: 0, failed_at };
     loop {
         settler.wait().await;
         settler.settle().await;
@@ -38,41 +47,79 @@ struct Settler {
     settings: Arc<Settings>,
     /// To be told, or to be told again.
     todo: Vec<Todo>,
-    /// In a row.
+    /// In a row, in which the queue had no answer for anybody.
     failures: u32,
+    /// The last of them.
+    failed_at: Instant,
 }
 
 impl Settler {
+    /// Until something is to be told.
     async fn wait(&mut self) {
-        if self.failures == 0 {
-            self.ledger.for_settler.notified().await;
-            // Those that end at the same moment make one batch.
-            while_it_changes(|| self.ledger.todo_count()).await;
-        } else {
-            sleep_until(Instant::now() + pause(self.failures)).await;
+        loop {
+            let mut woken = pin!(self.ledger.for_settler.notified());
+            // Armed before the look: what is new in between wakes.
+            woken.as_mut().enable();
+            let due = self.due();
+            if due.is_some_and(|at| at <= Instant::now()) {
+                break;
+            }
+            tokio::select! {
+                () = woken => {}
+                () = reached(due) => {}
+            }
         }
+        // Those that end at the same moment make one batch.
+        while_it_changes(|| self.ledger.todo_count()).await;
+    }
+
+    /// When something is to be told; never, with nothing.
+    fn due(&self) -> Option<Instant> {
+        let state = locked(&self.ledger.state);
+        let end = state.end;
+        let is_return = |todo: &Todo| matches!(todo.what, What::Release(_));
+        let again_at = self.failed_at + pause_before(self.failures, end);
+        let new = (!state.todo.is_empty()).then(|| {
+            // A return has little time, and comes seldom.
+            let is_urgent = self.failures == 0 || state.todo.iter().any(is_return);
+            if is_urgent { self.failed_at } else { again_at }
+        });
+        drop(state);
+        let again = self.todo.iter().map(|todo| todo.due(end).unwrap_or(again_at).max(again_at));
+        again.chain(new).min()
     }
 
     async fn settle(&mut self) {
         self.ledger.take_todo(&mut self.todo);
-        if self.todo.is_empty() {
-            self.failures = 0;
-            return;
-        }
+        let (now, end) = (Instant::now(), locked(&self.ledger.state).end);
         let mut acks = Vec::with_capacity(self.todo.len());
         let (mut fails, mut releases) = (Vec::new(), Vec::new());
+        let (mut alone, mut later) = (Vec::new(), Vec::new());
         for todo in self.todo.drain(..) {
-            match &todo.what {
-                What::Ack => acks.push(todo),
-                What::Fail { .. } => fails.push(todo),
-                What::Release(_) => releases.push(todo),
+            match (todo.turn(now, end), &todo.what) {
+                (Turn::Alone, _) if alone.len() < ALONE_MOST => alone.push(todo),
+                (Turn::Alone | Turn::Later, _) => later.push(todo),
+                (Turn::WithOthers, What::Ack) => acks.push(todo),
+                (Turn::WithOthers, What::Fail { .. }) => fails.push(todo),
+                (Turn::WithOthers, What::Release(_)) => releases.push(todo),
             }
         }
-        let (acked, failed, released) =
-            tokio::join!(self.ack(&acks), self.fail(&fails), self.release(&releases));
+        self.todo.append(&mut later);
+        let one_by_one = join_all(alone.iter().map(|todo| self.one(todo)));
+        let (acked, failed, released, one_by_one) =
+            tokio::join!(self.ack(&acks), self.fail(&fails), self.release(&releases), one_by_one);
         let answers = acked.into_iter().chain(failed).chain(released);
-        let all = acks.into_iter().chain(fails).chain(releases);
-        self.note(all, answers);
+        let answers = answers.chain(one_by_one.into_iter().flatten());
+        let all = acks.into_iter().chain(fails).chain(releases).chain(alone);
+        self.note(all.zip(answers).collect());
+    }
+
+    async fn one(&self, todo: &Todo) -> Vec<Settled> {
+        match todo.what {
+            What::Ack => self.ack(from_ref(todo)).await,
+            What::Fail { .. } => self.fail(from_ref(todo)).await,
+            What::Release(_) => self.release(from_ref(todo)).await,
+        }
     }
 
     async fn ack(&self, todo: &[Todo]) -> Vec<Settled> {
@@ -133,12 +180,15 @@ impl Settler {
     }
 
     /// What the queue has answered, one by one.
-    fn note(&mut self, all: impl Iterator<Item = Todo>, answers: impl Iterator<Item = Settled>) {
-        let mut settled = Vec::with_capacity(all.size_hint().0);
-        let mut again = None;
-        let now = Instant::now();
+    fn note(&mut self, told: Vec<(Todo, Settled)>) {
+        let mut settled = Vec::with_capacity(told.len());
+        let (mut again, mut refused): (Vec<QueueError>, Vec<(Arc<Held>, QueueError)>) =
+            (Vec::new(), Vec::new());
+        let answers = told.iter().any(|(_, answer)| !matches!(answer, Settled::Retry(_)));
+        let (now, mut is_away) = (Instant::now(), false);
         let mut state = locked(&self.ledger.state);
-        for (todo, answer) in all.zip(answers) {
+        let end = state.end;
+        for (mut todo, answer) in told {
             let Some(entry) = state.entry(todo.key, &todo.held) else { continue };
             let lease_ends = entry.lease_ends;
             let kind = match (answer, &todo.what) {
@@ -149,9 +199,17 @@ impl Settler {
                 (Settled::Lost, _) => SettlementKind::Lost,
                 (Settled::Unsupported, _) => SettlementKind::LeftToLease,
                 (Settled::Retry(error), _) => {
-                    if lease_ends.is_none_or(|ends| ends > now) {
-                        again = Some(error);
-                        self.todo.push(Todo { was_told: true, ..todo });
+                    let missed = Missed::of(&error, answers);
+                    is_away |= missed == Missed::All;
+                    let is_again = todo.missed(missed, now, lease_ends, end);
+                    if todo.is_refused() && !entry.is_refused {
+                        entry.is_refused = true;
+                        refused.push((Arc::clone(&todo.held), error));
+                    } else if missed != Missed::ForGood {
+                        again.push(error);
+                    }
+                    if is_again {
+                        self.todo.push(todo);
                         continue;
                     }
                     SettlementKind::LeftToLease
@@ -173,14 +231,21 @@ impl Settler {
             // It may have waited for answers, not for a slot.
             self.ledger.for_claimer.notify_one();
         }
-        self.failures = match &again {
-            Some(error) => {
-                telemetry::not_settled(self.queue.name(), self.todo.len(), error);
-                self.failures.saturating_add(1)
-            }
-            None => 0,
-        };
+        self.failures = if is_away { self.failures.saturating_add(1) } else { 0 };
+        self.failed_at = now;
+        self.say(&again, &refused);
         self.tell(settled);
+    }
+
+    /// What the queue did not take.
+    fn say(&self, again: &[QueueError], refused: &[(Arc<Held>, QueueError)]) {
+        let queue = self.queue.name();
+        if let Some(error) = again.last() {
+            telemetry::not_settled(queue, again.len(), error);
+        }
+        for (held, error) in refused {
+            telemetry::refused(queue, held, error);
+        }
     }
 
     fn tell(&self, settled: Vec<(Entry, Todo, SettlementKind)>) {
@@ -213,10 +278,5 @@ impl Settler {
     }
 }
 
-/// How long to wait before the queue is told again.
-fn pause(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(5);
-    PAUSE_FIRST * (1 << doublings)
-}
-
-const PAUSE_FIRST: Duration = Duration::from_millis(25);
+/// How many are told one by one at the same time.
+const ALONE_MOST: usize = 16;

@@ -122,12 +122,21 @@ pub struct Faulty {
     pub extends: Arc<AtomicUsize>,
     /// The id of a job whose lease it says is lost.
     pub lost: Arc<Mutex<Option<String>>>,
+    /// The id of a job that it refuses to settle, and with it all that are settled in one call.
+    pub refused: Arc<Mutex<Option<String>>>,
 }
 
 impl Faulty {
     pub fn new(inner: MemoryQueue) -> Self {
-        let (faults, claims, extends) = (Arc::default(), Arc::default(), Arc::default());
-        Self { inner, faults, by_connection: false, claims, extends, lost: Arc::default() }
+        Self {
+            inner,
+            faults: Arc::default(),
+            by_connection: false,
+            claims: Arc::default(),
+            extends: Arc::default(),
+            lost: Arc::default(),
+            refused: Arc::default(),
+        }
     }
 
     /// Its jobs are held by the connection: `extend` says that it is lost if it is to fail.
@@ -137,6 +146,11 @@ impl Faulty {
 
     pub fn set(&self, set: impl FnOnce(&mut Faults)) {
         set(&mut self.faults.lock().unwrap());
+    }
+
+    fn refuses<'a>(&self, receipts: impl IntoIterator<Item = &'a Receipt>) -> bool {
+        let refused = self.refused.lock().unwrap();
+        receipts.into_iter().any(|receipt| refused.as_deref() == Some(receipt.id().as_str()))
     }
 
     async fn suffer(&self, which: impl Fn(&Faults) -> Fault) -> Result<(), QueueError> {
@@ -161,6 +175,10 @@ fn without_lease(job: Claimed) -> Claimed {
     let mut job = job;
     job.lease_ends = None;
     job
+}
+
+fn refuse<T>(items: &[T]) -> Vec<Settled> {
+    items.iter().map(|_| Settled::Retry(QueueError::Denied("not yours".into()))).collect()
 }
 
 fn retry<T>(items: &[T]) -> Vec<Settled> {
@@ -207,6 +225,9 @@ impl Queue for Faulty {
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Settled> {
+        if self.refuses(receipts) {
+            return refuse(receipts);
+        }
         let fault = self.faults.lock().unwrap().ack;
         match self.suffer(|_| fault).await {
             Ok(()) if fault == Fault::SaysNothing => Vec::new(),
@@ -225,6 +246,9 @@ impl Queue for Faulty {
     }
 
     async fn release(&self, jobs: &[Release]) -> Vec<Settled> {
+        if self.refuses(jobs.iter().map(|job| &job.receipt)) {
+            return refuse(jobs);
+        }
         match self.suffer(|faults| faults.release).await {
             Ok(()) => self.inner.release(jobs).await,
             Err(_) => retry(jobs),
@@ -232,6 +256,9 @@ impl Queue for Faulty {
     }
 
     async fn fail(&self, jobs: &[Fail]) -> Vec<Settled> {
+        if self.refuses(jobs.iter().map(|job| &job.receipt)) {
+            return refuse(jobs);
+        }
         self.inner.fail(jobs).await
     }
 
