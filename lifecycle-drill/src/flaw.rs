@@ -13,6 +13,9 @@ pub(crate) enum Flaw {
     /// An expectation that was not met.
     #[error("{0}")]
     Seen(String),
+    /// There is nothing to judge.
+    #[error("{0}")]
+    Skip(String),
     #[error("{} (the signal was to go to a running process)", .0)]
     Signal(#[from] SignalError),
     #[error("cannot start: {}", chain(.0))]

@@ -114,7 +114,16 @@ impl Scenario {
         needs: &'static [Need],
         play: fn(&mut Stage) -> BoxFuture<'_, Result<(), Flaw>>,
     ) -> Self {
-        Self { theme, name, why, mend, needs, play, repeated: Repeated::Few, by_http1: ByHttp1::UnlessHttp2 }
+        Self {
+            theme,
+            name,
+            why,
+            mend,
+            needs,
+            play,
+            repeated: Repeated::Few,
+            by_http1: ByHttp1::UnlessHttp2,
+        }
     }
 
     /// It starts and stops the process [`Subject::stop_count`] times.
@@ -147,6 +156,7 @@ impl Scenario {
                     Ok(Ok(())) => Outcome::Pass,
                     // That says nothing about how it stops.
                     Ok(Err(flaw @ Flaw::Start(_))) => Outcome::NotStarted { why: flaw.to_string() },
+                    Ok(Err(Flaw::Skip(why))) => Outcome::Skipped { why },
                     Ok(Err(flaw)) => Outcome::Fail { seen: flaw.to_string() },
                     Err(_) => Outcome::Fail { seen: format!("not over after {limit:?}") },
                 }
@@ -189,8 +199,7 @@ impl Scenario {
 
     /// What it needs and this subject has not.
     fn lacks(&self, subject: &Subject) -> Option<String> {
-        let asks_http1 =
-            self.by_http1 == ByHttp1::UnlessHttp2 && !self.needs.contains(&Need::H2c);
+        let asks_http1 = self.by_http1 == ByHttp1::UnlessHttp2 && !self.needs.contains(&Need::H2c);
         if asks_http1 && subject.protocol == Protocol::Http2Only {
             return Some("HTTP/1".to_owned());
         }

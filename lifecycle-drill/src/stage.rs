@@ -285,15 +285,6 @@ impl Stage {
         self.exits(&[self.subject.exits.clean], window).await
     }
 
-    /// Must have kept the work for a fair part of the time, then end by itself, before SIGKILL
-    /// would come, with the code that says that work was cut.
-    pub(crate) async fn exits_cut(&mut self) -> Result<(), Flaw> {
-        let (lame_duck, grace) = (self.subject.lame_duck, self.subject.grace);
-        let from = lame_duck + grace.saturating_sub(lame_duck) / 2;
-        let window = Window { base: self.cause(), from, by: grace };
-        self.exits(&self.subject.exits.of_cut(), window).await
-    }
-
     /// When everything silent must have been closed: C and the idle timeout.
     pub(crate) fn idle_end(&self) -> Duration {
         self.subject.lame_duck + self.subject.idle_drain_timeout

@@ -37,9 +37,9 @@ pub enum Outcome {
     },
     /// All as expected.
     Pass,
-    /// Not played.
+    /// Not played, or played without anything to judge.
     Skipped {
-        /// What was missing.
+        /// What was missing, or what made it so.
         why: String,
     },
 }

@@ -83,6 +83,44 @@ async fn probes_that_fall_or_hold_wrongly_are_seen() {
     fails(&holds, "probes-readiness-falls-first", &["still answered 200"]).await;
 }
 
+async fn skips(subject: &Subject, name: &str, why_part: &str) {
+    let verdict = by_name(name).unwrap_or_else(|| panic!("no {name}")).run(subject).await;
+    let Outcome::Skipped { why } = verdict.outcome() else { panic!("not skipped: {verdict}") };
+    assert!(why.contains(why_part), "{verdict}");
+}
+
+/// Not a bad habit: it answers 504, and ends clients that are too slow, all by itself.
+#[tokio::test]
+async fn what_a_service_ends_by_limits_of_its_own_was_not_cut() {
+    let (subject, quits) = (service("limits"), service("limits,quit-drains"));
+    let nothing = "nothing was left to cut: answered 504";
+    tokio::join!(
+        skips(&subject, "deadline-cuts-long-request", nothing),
+        skips(&subject, "deadline-names-what-was-cut", nothing),
+        skips(&quits, "signals-sigquit", nothing),
+        passes(&subject, "http1-stalled-upload"),
+        passes(&subject, "http1-client-does-not-read"),
+    );
+}
+
+/// Neither without a signal nor in a drain are these limits of its own.
+#[tokio::test]
+async fn one_that_does_not_tell_what_it_cut_is_seen() {
+    let subject = service("cut-untold");
+    let seen = ["exit code 0 after"];
+    tokio::join!(
+        fails(&subject, "deadline-cuts-long-request", &seen),
+        fails(&subject, "http1-stalled-upload", &seen),
+        fails(&subject, "http1-client-does-not-read", &seen),
+    );
+}
+
+/// Not a bad habit: the second signal ends it at once, so that a third finds nobody.
+#[tokio::test]
+async fn one_that_the_second_signal_ends_at_once_passes_the_third() {
+    passes(&service("forced-at-once"), "signals-third-at-once").await;
+}
+
 /// Not a bad habit: `ready` may be printed a moment before the probes say so.
 #[tokio::test]
 async fn probes_that_rise_a_moment_after_ready_are_waited_for() {

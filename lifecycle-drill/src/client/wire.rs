@@ -219,6 +219,21 @@ impl Wire {
         Ok(())
     }
 
+    /// The whole response to what was sent, if one comes. That it is cut is not written down as a
+    /// loss: it is what is waited for.
+    pub(crate) async fn outcome(&mut self, limit: Duration) -> Option<Response> {
+        let trace = self.trace.take();
+        let usual_limit = std::mem::replace(&mut self.limit, limit);
+        let response = self.response().await;
+        (self.trace, self.limit) = (trace, usual_limit);
+        let fate = Self::fate(&response);
+        self.trace(|trace| match fate {
+            Fate::Answered { .. } => trace.ends(fate),
+            _ => trace.closes(),
+        });
+        response.ok()
+    }
+
     /// Listens for the end of the connection; what comes meanwhile is thrown away.
     pub(crate) async fn hangup(&mut self, limit: Duration) -> Hangup {
         let ended = timeout(limit, async {

@@ -84,7 +84,7 @@ async fn long_request(stage: &mut Stage) -> Result<(), Flaw> {
     wire.send(stage.get_work(TEN_MINUTES)).await.during("asking for work of ten minutes")?;
     sleep(SETTLE).await;
     stage.stop()?;
-    stage.exits_cut().await?;
+    stage.exits_cut(&mut wire).await?;
     drop(wire); // Held until here.
     Ok(())
 }
@@ -108,7 +108,7 @@ async fn outlives(stage: &mut Stage, setting: Setting, blocker: Blocker) -> Resu
     wire.send(ask).await.during("asking for what blocks")?;
     sleep(SETTLE).await;
     stage.stop()?;
-    stage.exits_cut().await?;
+    stage.exits_cut(&mut wire).await?;
     drop(wire); // Held until here.
     match stage.subject.report {
         BlockerReport::Named => names(stage, &template),

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    client::{Framing, Reader, Wire},
-    flaw::{During as _, Flaw, closes, ensure, ok},
+    client::{Fate, Framing, Hangup, Reader, Wire},
+    flaw::{During as _, Flaw, closes, ensure, ms, ok},
     process::Setting,
     routes::sized,
     scenario::{Need, Scenario, Theme},
-    scenarios::signals::SETTLE,
+    scenarios::{cut::Cut, signals::SETTLE},
     stage::Stage,
 };
 
@@ -206,22 +206,54 @@ async fn does_not_read(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let (wire, _reader) = big(stage, 64 * MIB).await?;
     stage.stop()?;
-    stage.exits_cut().await?;
+    let cut = stage.cuts(None).await?;
     drop(wire); // Held until here.
+    let Cut::Untold { flaw, after } = cut else { return Ok(()) };
+    // Is it the service's own limit for such a client? What it does without a signal tells.
+    stage.start(Setting::Plain).await?;
+    let (mut wire, mut reader) = big(stage, 64 * MIB).await?;
+    sleep(after + stage.subject.slack).await;
+    let deadline = Instant::now() + stage.subject.request_timeout;
+    loop {
+        match wire.advance(&mut reader, deadline).await {
+            Ok(false) => {}
+            Err(error) if error.fate != Fate::TimedOut => break,
+            Ok(true) | Err(_) => return Err(flaw),
+        }
+    }
+    stage.note("without a signal too the service ends a client that does not read, as soon");
     Ok(())
 }
 
 async fn stalled_upload(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
+    let mut wire = part_of_an_upload(stage).await?;
+    stage.stop()?;
+    let (flaw, after) = match stage.cuts(Some(&mut wire)).await? {
+        Cut::Told => return Ok(()),
+        Cut::Answered { status, after } => {
+            stage.note(format!("the upload was given up: answered {status} after {}", ms(after)));
+            return Ok(());
+        }
+        Cut::Untold { flaw, after } => (flaw, after),
+    };
+    // Is it the service's own limit for such a client? What it does without a signal tells.
+    stage.start(Setting::Plain).await?;
+    let mut wire = part_of_an_upload(stage).await?;
+    if wire.hangup(after + stage.subject.slack).await == Hangup::StillOpen {
+        return Err(flaw);
+    }
+    stage.note("without a signal too the service ends a stalled upload, as soon");
+    Ok(())
+}
+
+async fn part_of_an_upload(stage: &Stage) -> Result<Wire, Flaw> {
     let mut wire = stage.wire().await?;
     let path = stage.subject.routes.echo.clone().unwrap_or_default();
     let part = wire.request("POST", &path, Some(10)) + "abc";
     wire.send(part).await.during("sending a part of an upload")?;
     sleep(SETTLE).await;
-    stage.stop()?;
-    stage.exits_cut().await?;
-    drop(wire); // Held until here.
-    Ok(())
+    Ok(wire)
 }
 
 /// A kept connection on which one request has been answered.

@@ -1,5 +1,6 @@
 //! All scenarios, one file a theme.
 
+mod cut;
 mod deadline;
 mod http1;
 mod http1_edges;

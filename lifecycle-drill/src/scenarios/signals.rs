@@ -9,6 +9,7 @@ use crate::{
     process::{Ended, Setting},
     routes::lasting,
     scenario::{Need, Scenario, Theme},
+    scenarios::cut::{answered, nothing_to_cut},
     signal::Signal,
     stage::{Stage, Window},
 };
@@ -142,12 +143,19 @@ async fn quit(stage: &mut Stage) -> Result<(), Flaw> {
     sleep(SETTLE).await;
     let base = stage.signal(Signal::Quit)?;
     let by = QUIT_LIMIT + stage.subject.slack;
-    let ended = stage.ends(by + Duration::from_secs(2)).await?;
+    let patience = by + Duration::from_secs(2);
+    let answered = answered(Some(&mut wire), base, patience);
+    let (ended, answered) = tokio::join!(stage.ends(patience), answered);
+    let ended = ended?;
     let took = ended.at.saturating_duration_since(base);
     stage.note(format!("{} after {}", ended.ended, ms(took)));
-    ensure(ended.ended != Ended::Code(stage.subject.exits.clean), || {
-        "ended with the clean code although a request was cut".to_owned()
-    })?;
+    if ended.ended == Ended::Code(stage.subject.exits.clean) {
+        let untold = "ended with the clean code although a request was cut".to_owned();
+        return Err(match answered {
+            Some((status, after)) => nothing_to_cut(status, after),
+            None => Flaw::Seen(untold),
+        });
+    }
     ensure(took <= by, || format!("gone after {}, expected by {}", ms(took), ms(by)))
 }
 
