@@ -145,12 +145,29 @@ list() {
         loom_the_last_end_wakes_the_connection \
         'self.0.fetch_or(WATCHED, Ordering::Acquire) / ONE' \
         '{ let n = self.count(); self.0.fetch_or(WATCHED, Ordering::Acquire); n }'
-    mutant 'model: the connection watches, then registers' $flights \
+    mutant 'flights: only an end beside another is told' $flights \
         loom_the_last_end_wakes_the_connection \
-        'waker.register_by_ref(cx.waker());
-                if flights.watch() == 0 {' \
-        'let number = flights.watch();
+        'before == ONE | WATCHED' 'before > ONE | WATCHED'
+    mutant 'flights: the number is read apart from its end' $flights \
+        loom_the_last_of_two_ends_wakes_a_task_that_was_awake \
+        'before == ONE | WATCHED' 'before & WATCHED != 0 && self.count() == 1'
+    mutant 'model: the connection watches, then makes itself known' $flights \
+        loom_the_last_end_wakes_the_connection \
+        'flights.rest();
                 waker.register_by_ref(cx.waker());
+                if flights.watch() == 0 {' \
+        'flights.rest();
+                let number = flights.watch();
+                waker.register_by_ref(cx.waker());
+                if number == 0 {'
+    mutant 'model: the connection rests when it has watched' $flights \
+        loom_the_last_end_wakes_the_connection \
+        'flights.rest();
+                waker.register_by_ref(cx.waker());
+                if flights.watch() == 0 {' \
+        'waker.register_by_ref(cx.waker());
+                let number = flights.watch();
+                flights.rest();
                 if number == 0 {'
 
     local fate=lifecycle-worker/src/fate.rs

@@ -487,6 +487,18 @@ async fn what_the_session_still_holds_is_in_flight() {
 /// nothing holds no drain, though the session has bytes that it cannot send.
 #[tokio::test]
 async fn a_client_that_pings_and_never_reads_is_let_go() {
+    tokio::join!(pings_and_never_reads(Before::Nothing), pings_and_never_reads(Before::ARequest));
+}
+
+/// What such a client did before.
+#[derive(PartialEq)]
+enum Before {
+    Nothing,
+    /// Its answer was read: nothing of it is owed.
+    ARequest,
+}
+
+async fn pings_and_never_reads(before: Before) {
     let (identity, (listener, addr)) = (Identity::new(), narrow().await);
     let listener = TlsListener::new(Narrow(listener), identity.server());
     let running = Running::start_with(settings().grace_period(Duration::from_secs(20)), |life| {
@@ -498,6 +510,15 @@ async fn a_client_that_pings_and_never_reads_is_let_go() {
     let mut stream = identity.over(socket.connect(addr).await.unwrap(), H2).await.unwrap();
     let hello = [PREFACE.as_bytes(), &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
     stream.write_all(&hello).await.unwrap();
+    if before == Before::ARequest {
+        // HEADERS that end stream 1: GET, http, `/`, and an authority.
+        let ask = [&[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84][..], b"\x01\x01x"].concat();
+        stream.write_all(&ask).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            assert_ne!(limited(stream.read_buf(&mut answer)).await.unwrap(), 0, "{answer:?}");
+        }
+    }
     let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(100);
     let full = async { while stream.write_all(&ping).await.is_ok() {} };
     let full = tokio::time::timeout(Duration::from_secs(1), full).await;

@@ -64,6 +64,8 @@ where
     limits: Limits,
     rule: Rule,
     last_active: Instant,
+    /// The last request's end wakes us.
+    watches: bool,
     /// HTTP/2: the last bytes of a response are among what the socket does not take.
     owes_tail: bool,
     phase: Option<NextPhase>,
@@ -123,6 +125,7 @@ where
             limits,
             rule: Rule::new(old_at),
             last_active: now,
+            watches: false,
             owes_tail: false,
             phase: None,
             timer: None,
@@ -132,11 +135,16 @@ where
     /// Drives the protocol, and notes whether it still owes the end of a response; ready when
     /// the connection is over.
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What ends from here on is in the facts, which are looked at before we sleep.
+        if std::mem::take(&mut self.watches) {
+            self.state.flights().rest();
+        }
         // Taken first: what ends meanwhile may be queued behind what is sent now.
         let tail = self.state.take_tail();
         if self.poll_proto(cx).is_ready() {
             return Poll::Ready(());
         }
+        let tail = self.state.take_buffered() || tail;
         self.owes_tail = (self.owes_tail || tail) && self.state.is_write_blocked();
         self.state.flushed();
         Poll::Pending
@@ -207,8 +215,9 @@ where
         // from the drain on everything hangs on it.
         let watch = http2 || phase >= Phase::Draining;
         let in_flight = if watch {
-            // Registered before they are counted: an end in between wakes us.
-            self.state.task().register(cx.waker());
+            // Known before they are counted: an end in between wakes us.
+            self.state.set_task(cx.waker());
+            self.watches = true;
             flights.watch()
         } else {
             flights.count()

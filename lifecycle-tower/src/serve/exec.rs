@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use hyper::rt::Executor;
 use lifecycle::{Gate, InFlight};
 
-use super::state::RequestGuard;
+use super::guard::RequestGuard;
 
 /// The executor of one connection's streams.
 #[derive(Clone)]

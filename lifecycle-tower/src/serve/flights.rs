@@ -1,10 +1,12 @@
 //! How many requests one connection has in flight, and whether its task wants to be told
-//! of the next one's end.
+//! of the last one's end.
 //!
 //! # Invariants
 //! 1. One word holds both: bit 0 = told, the rest = twice the number in flight.
-//! 2. An end after the watch began wakes the task; the task registers its waker before it
+//! 2. The last end after the watch began wakes the task; the task makes its waker known before it
 //!    begins to watch, and looks at the number that the watch returned.
+//! 3. A task that is awake need not be told: it ends its watch first, and does not sleep before
+//!    it has begun another.
 
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -21,21 +23,27 @@ impl Flights {
         self.0.fetch_add(ONE, Ordering::Relaxed);
     }
 
-    /// Ends one; whether the connection's task must be woken.
+    /// Ends one; whether the connection's task must be woken: it was the last.
     #[must_use]
     pub(crate) fn end(&self) -> bool {
         // Ordering: Release, pairs with the Acquire in `watch`: who sees none in flight sees
         // what was noted of them.
         let before = self.0.fetch_sub(ONE, Ordering::Release);
         debug_assert!(before >= ONE, "an end without a beginning");
-        before & WATCHED != 0
+        before == ONE | WATCHED
     }
 
-    /// Asks to be told of ends from here on; the number in flight at this moment.
+    /// Asks to be told of the last end from here on; the number in flight at this moment.
     #[must_use]
     pub(crate) fn watch(&self) -> usize {
         // Ordering: Acquire, pairs with the Release in `end`.
         self.0.fetch_or(WATCHED, Ordering::Acquire) / ONE
+    }
+
+    /// Asks not to be told, until the next watch.
+    pub(crate) fn rest(&self) {
+        // Ordering: Relaxed, what ended meanwhile is in the number that the next watch returns.
+        self.0.fetch_and(!WATCHED, Ordering::Relaxed);
     }
 
     /// The number in flight.
@@ -53,15 +61,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_told_from_the_watch_on() {
+    fn the_last_end_is_told_from_the_watch_on() {
         let flights = Flights::new();
-        flights.begin();
-        flights.begin();
+        for _ in 0..3 {
+            flights.begin();
+        }
         assert!(!flights.end());
-        assert_eq!(flights.watch(), 1);
-        assert_eq!(flights.watch(), 1, "watching twice is watching once");
+        assert_eq!(flights.watch(), 2);
+        assert_eq!(flights.watch(), 2, "watching twice is watching once");
+        assert!(!flights.end(), "there is another");
         assert!(flights.end());
         assert_eq!(flights.count(), 0);
+    }
+
+    #[test]
+    fn who_is_awake_is_not_told() {
+        let flights = Flights::new();
+        flights.begin();
+        assert_eq!(flights.watch(), 1);
+        flights.rest();
+        assert!(!flights.end());
+        assert_eq!(flights.watch(), 0, "but sees it");
     }
 }
 
@@ -92,10 +112,37 @@ mod loom_tests {
                 }
             });
             block_on(std::future::poll_fn(|cx| {
+                flights.rest();
                 waker.register_by_ref(cx.waker());
                 if flights.watch() == 0 { Poll::Ready(()) } else { Poll::Pending }
             }));
             stream.join().expect("no panic");
+        });
+    }
+
+    /// Question: and of two that end on two threads, while the task has just been woken?
+    #[test]
+    fn loom_the_last_of_two_ends_wakes_a_task_that_was_awake() {
+        loom::model(|| {
+            let flights = Arc::new(Flights::new());
+            let waker = Arc::new(AtomicWaker::new());
+            flights.begin();
+            flights.begin();
+            let streams = [0, 1].map(|_| {
+                let (flights, waker) = (flights.clone(), waker.clone());
+                thread::spawn(move || {
+                    if flights.end() {
+                        waker.wake();
+                    }
+                })
+            });
+            block_on(std::future::poll_fn(|cx| {
+                flights.rest();
+                waker.register_by_ref(cx.waker());
+                let in_flight = flights.watch();
+                if in_flight == 0 { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            streams.into_iter().for_each(|stream| stream.join().expect("no panic"));
         });
     }
 

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use super::end::{BodyEnd, Next, poll_next};
-use super::state::RequestGuard;
+use super::guard::RequestGuard;
 
 /// Keeps a request in flight.
 pub(crate) enum Hold {
@@ -37,7 +37,15 @@ pin_project_lite::pin_project! {
 /// Data that keeps its request in flight.
 pub(crate) struct Held<D> {
     data: D,
-    _hold: Option<Arc<RequestGuard>>,
+    hold: Option<Arc<RequestGuard>>,
+}
+
+impl<D> Drop for Held<D> {
+    fn drop(&mut self) {
+        if let Some(guard) = self.hold.take().and_then(Arc::into_inner) {
+            guard.end_in_buffer();
+        }
+    }
 }
 
 impl<B> HeldBody<B> {
@@ -84,7 +92,7 @@ impl<B: Body> Body for HeldBody<B> {
                     Some(Hold::Data(guard)) => Some(Arc::clone(guard)),
                     _ => None,
                 };
-                Poll::Ready(Some(Ok(frame.map_data(|data| Held { data, _hold: hold }))))
+                Poll::Ready(Some(Ok(frame.map_data(|data| Held { data, hold }))))
             }
             Poll::Ready(ended) => {
                 // What streams is freed here, not when the connection gets round to it.

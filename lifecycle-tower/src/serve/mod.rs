@@ -6,6 +6,7 @@ mod conn;
 mod end;
 mod exec;
 mod flights;
+mod guard;
 mod handshake;
 mod held;
 mod io;

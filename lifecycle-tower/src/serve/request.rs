@@ -15,8 +15,9 @@ use tower::{Service, ServiceExt};
 
 use super::end::{BodyEnd, CallEnd, HARD_STOP};
 use super::exec;
+use super::guard::{HeldBy, RequestGuard};
 use super::held::{Held, HeldBody, Hold};
-use super::state::{ConnState, HeldBy, RequestGuard};
+use super::state::ConnState;
 use crate::grpc;
 use crate::head::Asked;
 use crate::outcome;
@@ -82,9 +83,7 @@ where
         let held_by = if http2 { HeldBy::Data } else { HeldBy::Connection };
         let Ok(guard) = common.names.enter(&common.requests, &request) else {
             // Only after the hard stop: nobody would be there to answer it.
-            if self.conn.flights().end() {
-                self.conn.task().wake();
-            }
+            self.conn.end_flight();
             return Answer { inner: None, guard: None, asked, call };
         };
         let guard = RequestGuard::new(guard, Arc::clone(&self.conn), held_by);

@@ -4,10 +4,10 @@
 //! hands the IO object to another); it is atomic only because the three live apart.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
 
-use futures_util::task::AtomicWaker;
-use lifecycle::{InFlight, Stage};
+use lifecycle::InFlight;
 use tokio::time::Instant;
 
 use super::common::Common;
@@ -20,8 +20,8 @@ pub(crate) struct ConnState {
     /// From then on its client is told to leave.
     old_at: Option<Instant>,
     flights: Flights,
-    /// The connection's task.
-    task: AtomicWaker,
+    /// The connection's task, which has one waker all its life.
+    task: OnceLock<Waker>,
     /// Bytes read since the last complete request head; of an HTTP/1 connection without a
     /// request, of the next head.
     since_head: AtomicU64,
@@ -35,8 +35,11 @@ pub(crate) struct ConnState {
     write_blocked: AtomicBool,
     /// The IO object itself (a TLS session) keeps bytes that the socket does not take.
     unsent: AtomicBool,
-    /// HTTP/2: a response has ended, and its last bytes may be in the connection's buffers.
+    /// HTTP/2: a response has ended, and its last bytes may be on their way to the connection's
+    /// buffers.
     tail: AtomicBool,
+    /// HTTP/2: a response has ended whose last bytes went into the connection's buffers.
+    buffered: AtomicBool,
     /// Closed by the rule, with nothing cut.
     leaving: AtomicBool,
     /// After the last response, read on until the client closes.
@@ -68,7 +71,7 @@ impl ConnState {
             common,
             old_at,
             flights: Flights::new(),
-            task: AtomicWaker::new(),
+            task: OnceLock::new(),
             since_head: AtomicU64::new(0),
             came_along: AtomicU64::new(0),
             body_left: AtomicU64::new(0),
@@ -76,6 +79,7 @@ impl ConnState {
             write_blocked: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
             tail: AtomicBool::new(false),
+            buffered: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
@@ -91,12 +95,28 @@ impl ConnState {
         &self.common
     }
 
+    /// Whether a response that is made now tells its client to leave.
+    pub(crate) fn tells_to_leave(&self) -> bool {
+        self.common.tells_to_leave(self.old_at)
+    }
+
     pub(crate) fn flights(&self) -> &Flights {
         &self.flights
     }
 
-    pub(crate) fn task(&self) -> &AtomicWaker {
-        &self.task
+    /// Makes the connection's task known to who ends a flight.
+    pub(crate) fn set_task(&self, waker: &Waker) {
+        let task = self.task.get_or_init(|| waker.clone());
+        debug_assert!(task.will_wake(waker), "the connection is the whole of its task");
+    }
+
+    /// Ends the flight of a request.
+    pub(crate) fn end_flight(&self) {
+        if self.flights.end()
+            && let Some(task) = self.task.get()
+        {
+            task.wake_by_ref();
+        }
     }
 
     /// The head of an HTTP/1 request is complete: about `head` bytes, with a body of that
@@ -125,7 +145,7 @@ impl ConnState {
     }
 
     /// The response of an HTTP/1 request is complete.
-    fn http1_end(&self) {
+    pub(crate) fn http1_end(&self) {
         // Ordering: Relaxed, one task.
         let read = self.since_head.load(Ordering::Relaxed);
         let left = self.body_left.load(Ordering::Relaxed);
@@ -193,6 +213,29 @@ impl ConnState {
         tail
     }
 
+    /// HTTP/2: the same of one whose end went into the buffers, to be asked behind the drive that
+    /// sent them, or was blocked.
+    pub(crate) fn take_buffered(&self) -> bool {
+        // Ordering: Relaxed, as in `take_tail`.
+        let buffered = self.buffered.load(Ordering::Relaxed);
+        if buffered {
+            self.buffered.store(false, Ordering::Relaxed);
+        }
+        buffered
+    }
+
+    /// HTTP/2: a response has ended, to be told before its flight does.
+    pub(crate) fn set_tail(&self) {
+        // Ordering: Relaxed, the end of the flight publishes it.
+        self.tail.store(true, Ordering::Relaxed);
+    }
+
+    /// The same of one whose last bytes are in the connection's buffers.
+    pub(crate) fn set_buffered(&self) {
+        // Ordering: Relaxed, as in `set_tail`.
+        self.buffered.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn has_tail(&self) -> bool {
         // Ordering: Relaxed, another task's mark is seen with the end of its flight.
         self.tail.load(Ordering::Relaxed)
@@ -254,6 +297,12 @@ impl ConnState {
         self.lingering.load(Ordering::Relaxed)
     }
 
+    /// An HTTP/1 connection becomes another protocol's.
+    pub(crate) fn set_upgraded(&self) {
+        // Ordering: Relaxed, as in `is_upgraded`.
+        self.upgraded.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn is_upgraded(&self) -> bool {
         // Ordering: Relaxed, set by the task that then hands the IO object over.
         self.upgraded.load(Ordering::Relaxed)
@@ -289,7 +338,7 @@ impl ConnState {
     }
 
     /// Keeps the guard of a response until its last bytes are with the socket.
-    fn hold(&self, guard: InFlight) {
+    pub(crate) fn hold(&self, guard: InFlight) {
         // Ordering: Relaxed, one task.
         self.holds.store(true, Ordering::Relaxed);
         drop(self.swap_held(Some(guard)));
@@ -316,85 +365,6 @@ impl ConnState {
 impl fmt::Debug for ConnState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnState").field("flights", &self.flights).finish_non_exhaustive()
-    }
-}
-
-/// One request of a connection in flight.
-pub(crate) struct RequestGuard {
-    guard: Option<InFlight>,
-    conn: Arc<ConnState>,
-    held_by: HeldBy,
-}
-
-/// Who keeps a response's last bytes between the body's end and the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HeldBy {
-    /// HTTP/1: the connection's write buffer, seen to be empty by its task.
-    Connection,
-    /// HTTP/2: the stream's own buffers, which hold the guard with the data.
-    Data,
-}
-
-impl RequestGuard {
-    /// A request whose head is complete; `flights` counts it already.
-    pub(crate) fn new(guard: InFlight, conn: Arc<ConnState>, held_by: HeldBy) -> Self {
-        Self { guard: Some(guard), conn, held_by }
-    }
-
-    pub(crate) fn common(&self) -> &Common {
-        self.conn.common()
-    }
-
-    /// Whether the response that is made now tells its client to leave.
-    pub(crate) fn tells_to_leave(&self) -> bool {
-        self.conn.common.tells_to_leave(self.conn.old_at)
-    }
-
-    /// The drain ends the response's stream.
-    pub(crate) fn end_stream(&self) {
-        if self.held_by == HeldBy::Connection {
-            self.conn.set_stream_ended();
-        }
-    }
-
-    pub(crate) fn set_stage(&self, stage: Stage) {
-        if let Some(guard) = &self.guard {
-            guard.set_stage(stage);
-        }
-    }
-
-    /// An HTTP/1 connection becomes another protocol's: in flight until the socket is
-    /// dropped.
-    pub(crate) fn upgrade(mut self) {
-        debug_assert_eq!(self.held_by, HeldBy::Connection, "HTTP/2 upgrades one stream only");
-        if let Some(guard) = self.guard.take() {
-            self.conn.hold(guard);
-        }
-        // Ordering: Relaxed, as at the top.
-        self.conn.upgraded.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for RequestGuard {
-    fn drop(&mut self) {
-        if self.held_by == HeldBy::Connection {
-            self.conn.http1_end();
-            if let Some(guard) = self.guard.take() {
-                self.conn.hold(guard);
-            }
-        } else {
-            // Ordering: Relaxed, the end of the flight below publishes it.
-            self.conn.tail.store(true, Ordering::Relaxed);
-        }
-        if self.conn.flights.end() {
-            self.conn.task.wake();
-        }
-    }
-}
-
-impl fmt::Debug for RequestGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestGuard").field("held_by", &self.held_by).finish_non_exhaustive()
     }
 }
 
@@ -433,8 +403,8 @@ mod tests {
         (state.wants_linger(), state.has_read_ahead())
     }
 
-    #[test]
-    fn lingers_after_unread_bodies_and_clients_that_send_ahead_only() {
+    #[tokio::test]
+    async fn lingers_after_unread_bodies_and_clients_that_send_ahead_only() {
         assert_eq!(request(50, 50, Some(0), 0), (false, false), "a plain GET");
         assert_eq!(request(55, 50, Some(5), 0), (false, false), "a body in the head's segment");
         assert_eq!(request(50, 50, Some(5), 5), (false, false), "a body of its own segment");
@@ -446,8 +416,8 @@ mod tests {
         assert_eq!(request(48, 50, Some(0), 0), (false, false), "a head without spaces");
     }
 
-    #[test]
-    fn a_byte_too_many_with_a_head_is_no_part_of_the_next() {
+    #[tokio::test]
+    async fn a_byte_too_many_with_a_head_is_no_part_of_the_next() {
         let state = state();
         for _ in 0..1000 {
             state.read(51);
@@ -463,8 +433,8 @@ mod tests {
         assert_eq!(state.body_left.load(Ordering::Relaxed), 499);
     }
 
-    #[test]
-    fn requests_that_were_sent_ahead_are_each_told_apart() {
+    #[tokio::test]
+    async fn requests_that_were_sent_ahead_are_each_told_apart() {
         let state = state();
         state.read(90);
         for left in [60, 30, 0] {
