@@ -5,12 +5,11 @@ use std::time::Duration;
 use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
-use lifecycle::Lifecycle;
 use lifecycle_tower::DrainToken;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
-use crate::wire::{Server, limited};
+use crate::wire::{Server, hard_stop, limited, wide_window};
 
 /// More than a socket's buffers take at once from a client that does not read.
 const BIG: usize = 2 << 20;
@@ -26,16 +25,12 @@ fn app() -> Router {
 
 #[tokio::test]
 async fn an_answer_to_a_client_that_still_sends_is_not_reset() {
-    // The hard stop is at 3.2 s, the window's end at 3.4 s.
-    let settings =
-        Lifecycle::builder().grace_period(Duration::from_secs(4)).lame_duck_period(Duration::ZERO);
-    let server = Server::start_with(settings, |_| app(), |serve| serve).await;
+    let server = Server::start_with(wide_window(), |_| app(), |serve| serve).await;
     let (mut read, mut write) = server.connect().await.stream.into_split();
     // The head of one request, and the beginning of another.
     write.write_all(b"GET /late HTTP/1.1\r\nhost: x\r\n\r\nGET /late HTTP/1.1\r\n").await.unwrap();
     server.busy().await;
-    server.stop();
-    limited(server.handle.cancelled()).await;
+    hard_stop(&server.handle).await;
     let sends = tokio::spawn(async move {
         while write.write_all(b"x: y\r\n").await.is_ok() {
             // Sleeps: a client that sends on.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use lifecycle::{Handle, Phase};
 use tokio::time::Instant;
 
-use crate::wire::{Server, limited, settings};
+use crate::wire::{Server, limited, pass, settings};
 
 pub(crate) fn hello(_: Handle) -> Router {
     Router::new()
@@ -79,7 +79,7 @@ async fn a_young_half_head_is_finished_after_the_listener_has_closed() {
 #[tokio::test]
 async fn silence_counts_from_the_last_byte_not_from_the_drain() {
     let server = Server::start_with(settings(), hello, |serve| {
-        serve.idle_drain_timeout(Duration::from_millis(200))
+        serve.idle_drain_timeout(Duration::from_secs(2))
     })
     .await;
     let mute = server.connect().await;
@@ -88,12 +88,13 @@ async fn silence_counts_from_the_last_byte_not_from_the_drain() {
     let mut idle = server.connect().await;
     idle.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     idle.expect("hello").await;
-    // Sleeps: silence is what is tested; nothing happens that could be awaited.
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    // Sleeps: what was sent has been read; nothing happens that could be awaited.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    pass(Duration::from_secs(2)).await;
     let asked = Instant::now();
     server.stop();
     assert_eq!(server.report().await.exit_code(), 0);
-    assert!(asked.elapsed() < Duration::from_millis(150), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_millis(1_800), "{:?}", asked.elapsed());
     assert_eq!(mute.rest().await, "");
     assert_eq!(half.rest().await, "");
     idle.rest().await;
@@ -145,7 +146,7 @@ async fn a_response_that_nobody_reads_is_in_flight_until_it_is_with_the_socket()
 #[tokio::test]
 async fn an_early_answer_to_a_large_upload_arrives_in_full() {
     let server = Server::start_with(
-        settings().lame_duck_period(Duration::from_millis(500)),
+        settings().grace_period(Duration::from_secs(20)).lame_duck_period(Duration::from_secs(10)),
         hello,
         |serve| serve,
     )
@@ -169,6 +170,7 @@ async fn an_early_answer_to_a_large_upload_arrives_in_full() {
     limited(read.read_to_string(&mut answer)).await.expect("no reset");
     assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("connection: close"), "{answer}");
     limited(upload).await.unwrap().expect("the upload was read, not reset");
+    pass(Duration::from_secs(10)).await;
     assert_eq!(server.report().await.exit_code(), 0);
 }
 
@@ -332,6 +334,7 @@ async fn a_post_read_to_its_end_does_not_linger() {
     // The client keeps its end open; nothing of it is on its way.
     let answered = Instant::now();
     assert_eq!(server.report().await.exit_code(), 0);
-    assert!(answered.elapsed() < Duration::from_millis(200), "{:?}", answered.elapsed());
+    // One that lingers does so for a second.
+    assert!(answered.elapsed() < Duration::from_millis(900), "{:?}", answered.elapsed());
     drop(wire);
 }

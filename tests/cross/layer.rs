@@ -12,7 +12,7 @@ use lifecycle_tower::{DrainLayer, DrainToken};
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt};
 
-use crate::wire::{limited, settings};
+use crate::wire::{limited, pass, settings};
 
 #[tokio::test]
 async fn a_clone_that_is_ready_and_never_called_holds_nothing() {
@@ -61,7 +61,9 @@ async fn counting_only_it_knows_how_many_but_not_whom() {
 
 #[tokio::test]
 async fn under_axums_own_server_requests_are_counted_and_told_to_leave() {
-    let mut life = settings().lame_duck_period(Duration::from_millis(300)).build_local().unwrap();
+    let lame_duck = Duration::from_secs(10);
+    let settings = settings().grace_period(2 * lame_duck).lame_duck_period(lame_duck);
+    let mut life = settings.build_local().unwrap();
     let handle = life.handle();
     let app = Router::new()
         .route("/", get(|| async { "hello" }))
@@ -102,6 +104,7 @@ async fn under_axums_own_server_requests_are_counted_and_told_to_leave() {
     limited(handle.lame_duck()).await;
     let answer = ask("/").await;
     assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
+    pass(lame_duck).await;
     assert!(slow.await.unwrap().ends_with("slow"));
     assert_eq!(limited(run).await.unwrap().unwrap().exit_code(), 0);
 }

@@ -14,7 +14,7 @@ use lifecycle_tower::DrainToken;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::tls::Secure;
-use crate::wire::{Server, limited};
+use crate::wire::{Server, hard_stop, limited, wide_window};
 
 /// Switches protocols and hands the socket to `taken`.
 fn app<F, Fut>(taken: F) -> Router
@@ -83,7 +83,7 @@ async fn a_handler_sees_the_token_and_the_drain_waits_for_its_socket() {
 #[tokio::test]
 async fn a_handler_deaf_to_the_token_gets_an_error_at_the_hard_stop() {
     let (told, mut tell) = tokio::sync::mpsc::channel(1);
-    let server = Server::start(|_| {
+    let app = |_| {
         app(move |mut socket, _token| {
             let told = told.clone();
             async move {
@@ -92,10 +92,10 @@ async fn a_handler_deaf_to_the_token_gets_an_error_at_the_hard_stop() {
                 told.send(error.to_string()).await.unwrap();
             }
         })
-    })
-    .await;
+    };
+    let server = Server::start_with(wide_window(), app, |serve| serve).await;
     let _socket = upgraded(&server).await;
-    server.stop();
+    hard_stop(&server.handle).await;
     let report = server.report().await;
     assert_eq!(report.exit_code(), 3, "it was cut");
     assert_eq!(report.cuts().len(), 1, "and left within the cancel window");
