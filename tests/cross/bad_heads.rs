@@ -400,7 +400,8 @@ async fn a_head_that_trickles_in_is_cut_at_its_timeout() {
     assert_eq!(exchange(server.addr, get("/", "connection: close\r\n").as_bytes()).await, [200]);
     for slow in slow {
         let took = limited(slow).await.unwrap();
-        assert!(took >= timeout && took < timeout + Duration::from_millis(400), "{took:?}");
+        // The whole head would take three seconds.
+        assert!(took >= timeout && took < Duration::from_millis(2_500), "{took:?}");
     }
     let late = trickle(server.addr);
     // Sleeps: a part of the head has come by now.
@@ -409,7 +410,7 @@ async fn a_head_that_trickles_in_is_cut_at_its_timeout() {
     limited(server.handle.reached(Phase::Draining)).await;
     let took = limited(late).await.unwrap();
     // Last looks that find a byte give it half a second each, three times at most.
-    assert!(took >= timeout && took < timeout + Duration::from_millis(2_000), "{took:?}");
+    assert!(took >= timeout && took < Duration::from_millis(3_000), "{took:?}");
     assert_eq!(server.report().await.exit_code(), 0);
     assert_eq!(*log.lock().unwrap(), ["GET /"]);
 }

@@ -51,7 +51,8 @@ async fn an_idle_peer_that_answers_goes_at_once() {
     server.stop();
     limited(conn).await.unwrap().expect("told to go");
     assert_eq!(server.report().await.exit_code(), 0);
-    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+    // One that does not answer is waited for for a second.
+    assert!(asked.elapsed() < Duration::from_millis(900), "{:?}", asked.elapsed());
 }
 
 #[tokio::test]

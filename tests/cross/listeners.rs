@@ -55,13 +55,18 @@ pub(crate) fn hello() -> Router {
 pub(crate) const ASK: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 /// Connects and asks, again and again, until connecting is refused: how many were answered,
-/// and what was lost.
-pub(crate) async fn until_refused<T, F>(connect: impl Fn() -> F) -> (usize, Vec<String>)
+/// and what was lost. `idle` goes after the first answer: when the channel ends, all clients are
+/// at work.
+pub(crate) async fn until_refused<T, F>(
+    connect: impl Fn() -> F,
+    idle: mpsc::Sender<()>,
+) -> (usize, Vec<String>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = io::Result<T>>,
 {
     let (mut answered, mut lost) = (0, Vec::new());
+    let mut idle = Some(idle);
     while let Ok(mut stream) = connect().await {
         let mut answer = String::new();
         let asked = async {
@@ -74,6 +79,7 @@ where
             Ok(_) => lost.push(format!("cut short: {answer:?}")),
             Err(error) => lost.push(error.to_string()),
         }
+        drop(idle.take());
     }
     (answered, lost)
 }
@@ -96,20 +102,24 @@ async fn three_listeners_on_one_lifecycle_lose_nothing_under_load() {
     })
     .await;
 
+    let (idle, mut all_at_work) = mpsc::channel(1);
     let mut clients: Vec<JoinHandle<(usize, Vec<String>)>> = Vec::new();
     for _ in 0..4 {
-        clients.push(tokio::spawn(until_refused(move || TcpStream::connect(tcp_addr))));
-        let path = path.clone();
+        let client = until_refused(move || TcpStream::connect(tcp_addr), idle.clone());
+        clients.push(tokio::spawn(client));
+        let (path, waits) = (path.clone(), idle.clone());
         clients.push(tokio::spawn(async move {
-            until_refused(|| UnixStream::connect(path.clone())).await
+            until_refused(|| UnixStream::connect(path.clone()), waits).await
         }));
-        let identity = identity.clone();
+        let (identity, waits) = (identity.clone(), idle.clone());
         clients.push(tokio::spawn(async move {
-            until_refused(|| identity.connect(tls_addr, b"http/1.1")).await
+            until_refused(|| identity.connect(tls_addr, b"http/1.1"), waits).await
         }));
     }
+    drop(idle);
+    assert_eq!(limited(all_at_work.recv()).await, None);
     // Sleeps: the time under load before the stop.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     running.stop();
     for client in clients {
         let (answered, lost) = limited(client).await.unwrap();
@@ -143,19 +153,24 @@ impl Listener for InMemory {
     }
 }
 
-/// Nothing is waited for, retried or complained of.
+/// Nothing is waited for, retried or complained of: a sweep that waited would take 250 ms, each of
+/// three times.
 #[tokio::test]
 async fn a_listener_to_which_nobody_can_connect_any_more_holds_nothing() {
-    let (connect, connections) = mpsc::channel(1);
-    let running = Running::start(|life| {
-        life.spawn("memory", serve(InMemory(connections), hello()));
-    })
-    .await;
-    drop(connect);
-    let began = Instant::now();
-    running.stop();
-    assert_eq!(running.report().await.exit_code(), 0);
-    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+    let mut best = Duration::MAX;
+    for _ in 0..3 {
+        let (connect, connections) = mpsc::channel(1);
+        let running = Running::start(|life| {
+            life.spawn("memory", serve(InMemory(connections), hello()));
+        })
+        .await;
+        drop(connect);
+        let began = Instant::now();
+        running.stop();
+        assert_eq!(running.report().await.exit_code(), 0);
+        best = best.min(began.elapsed());
+    }
+    assert!(best < Duration::from_millis(200), "{best:?}");
 }
 
 #[tokio::test]

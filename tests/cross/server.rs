@@ -9,7 +9,9 @@ use axum::routing::get;
 use lifecycle::Phase;
 use lifecycle_tower::PeerAddr;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
+use crate::listeners::until_refused;
 use crate::wire::{Server, limited, settings};
 
 #[tokio::test]
@@ -94,7 +96,11 @@ async fn no_connection_is_reset_after_it_has_sent() {
     for _ in 0..20 {
         let server = Server::start(|_| Router::new().route("/", get(|| async { "hello" }))).await;
         let addr = server.addr;
-        let clients: Vec<_> = (0..16).map(|_| tokio::spawn(connect_until_refused(addr))).collect();
+        let (idle, mut all_at_work) = mpsc::channel(1);
+        let client = || until_refused(move || TcpStream::connect(addr), idle.clone());
+        let clients: Vec<_> = (0..16).map(|_| tokio::spawn(client())).collect();
+        drop(idle);
+        assert_eq!(limited(all_at_work.recv()).await, None);
         // Sleeps: the time under fire before the stop.
         tokio::time::sleep(Duration::from_millis(20)).await;
         server.stop();
@@ -105,20 +111,4 @@ async fn no_connection_is_reset_after_it_has_sent() {
         }
         assert_eq!(server.report().await.exit_code(), 0);
     }
-}
-
-async fn connect_until_refused(addr: SocketAddr) -> (usize, Vec<String>) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let (mut answered, mut lost) = (0, Vec::new());
-    while let Ok(mut stream) = TcpStream::connect(addr).await {
-        let mut answer = String::new();
-        let sent =
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
-        match sent.and(stream.read_to_string(&mut answer).await) {
-            Ok(_) if answer.ends_with("hello") => answered += 1,
-            Ok(_) => lost.push(format!("cut short: {answer:?}")),
-            Err(error) => lost.push(error.to_string()),
-        }
-    }
-    (answered, lost)
 }

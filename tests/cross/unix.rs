@@ -12,6 +12,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use lifecycle_tower::{Listener, OwnedUnixListener, serve};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 
 use crate::listeners::{ASK, Running, hello, until_refused};
 use crate::wire::{Wire, limited};
@@ -121,12 +122,14 @@ async fn no_connection_is_reset_after_it_has_sent_over_unix() {
             life.spawn("http", serve(listener, hello()));
         })
         .await;
-        let clients: Vec<_> = (0..16)
-            .map(|_| {
-                let path = path.clone();
-                tokio::spawn(async move { until_refused(|| UnixStream::connect(&path)).await })
-            })
-            .collect();
+        let (idle, mut all_at_work) = mpsc::channel(1);
+        let client = |_| {
+            let (path, idle) = (path.clone(), idle.clone());
+            tokio::spawn(async move { until_refused(|| UnixStream::connect(&path), idle).await })
+        };
+        let clients: Vec<_> = (0..16).map(client).collect();
+        drop(idle);
+        assert_eq!(limited(all_at_work.recv()).await, None);
         // Sleeps: the time under fire before the stop.
         tokio::time::sleep(Duration::from_millis(20)).await;
         running.stop();
