@@ -2,33 +2,60 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use lifecycle_worker::{Queue, Unstoppable};
 use rustix::process::Signal;
 use tests::torture::{BrokerKind, Orders};
 use tokio::time::Instant;
 
-use super::{ALL, Bench, GRACE, all_begun, settled, starts, told_to_stop};
+use super::{ALL, Bench, GONE_BY, all_begun, settled, starts, told_to_stop};
+
+/// Whether a try is the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Try {
+    Early,
+    Last,
+}
+
+/// The time to return jobs is some tenths of a second, and another process may have had the
+/// machine for as long: an early try may say that it was too late.
+async fn in_three_tries(one: impl AsyncFn(Try) -> bool) {
+    for which in [Try::Early, Try::Early, Try::Last] {
+        if one(which).await {
+            return;
+        }
+    }
+    panic!("the last try is no early one");
+}
 
 #[tokio::test]
 async fn a_worker_that_was_paused_past_its_lease_does_not_acknowledge_over_the_new_owner() {
-    // The first handler's time is over when it goes on, or it has still to work.
-    for (kind, millis) in ALL.into_iter().flat_map(|kind| [(kind, 300), (kind, 2500)]) {
-        let bench = Bench::with(kind, |orders| orders.lease = Duration::from_secs(1)).await;
-        bench.push("work", millis, 1).await;
-        let first = bench.worker("first").await;
-        all_begun(&first, 1).await;
-        first.signal(Signal::STOP);
-        let second = bench.worker("second").await;
-        all_begun(&second, 1).await;
-        first.signal(Signal::CONT);
-        bench.counts("done", |stats| stats.done == 1).await;
-        let (first, second) = (told_to_stop(first).await, told_to_stop(second).await);
-        assert_eq!(settled(&first, "done"), 0, "{kind:?}: {:?}", first.events);
-        assert_eq!(settled(&second, "done"), 1, "{kind:?}: {:?}", second.events);
-        assert_eq!((first.code, second.code), (Some(0), Some(0)), "{kind:?}: {}", first.stderr);
-        let stats = bench.queue.stats().await.unwrap();
-        assert_eq!((stats.done, stats.attempts, stats.running), (1, 2, 0), "{kind:?}");
-    }
+    // Together, since each waits for the end of a lease.
+    join_all(ALL.map(async |kind| {
+        // The first handler's time is over when it goes on, or it has still to work.
+        for millis in [900, 5500] {
+            is_paused_past_its_lease(kind, millis).await;
+        }
+    }))
+    .await;
+}
+
+async fn is_paused_past_its_lease(kind: BrokerKind, millis: u64) {
+    let bench = Bench::with(kind, |orders| orders.lease = Duration::from_secs(3)).await;
+    bench.push("work", millis, 1).await;
+    let first = bench.worker("first").await;
+    all_begun(&first, 1).await;
+    first.signal(Signal::STOP);
+    let second = bench.worker("second").await;
+    all_begun(&second, 1).await;
+    first.signal(Signal::CONT);
+    bench.counts("done", |stats| stats.done == 1).await;
+    let (first, second) = (told_to_stop(first).await, told_to_stop(second).await);
+    assert_eq!(settled(&first, "done"), 0, "{kind:?}: {:?}", first.events);
+    assert_eq!(settled(&second, "done"), 1, "{kind:?}: {:?}", second.events);
+    assert_eq!((first.code, second.code), (Some(0), Some(0)), "{kind:?}: {}", first.stderr);
+    let stats = bench.queue.stats().await.unwrap();
+    assert_eq!((stats.done, stats.attempts, stats.running), (1, 2, 0), "{kind:?}");
 }
 
 #[tokio::test]
@@ -36,7 +63,7 @@ async fn an_idle_worker_is_gone_within_300_ms() {
     for kind in ALL {
         let bench = Bench::new(kind).await;
         let mut times = Vec::new();
-        for name in ["a", "b", "c"] {
+        for name in ["a", "b", "c", "d", "e"] {
             let worker = bench.worker(name).await;
             // It has claimed once and waits for more.
             bench.push("work", 0, 1).await;
@@ -48,6 +75,7 @@ async fn an_idle_worker_is_gone_within_300_ms() {
         }
         times.sort_unstable();
         println!("{kind:?}: an idle worker is gone after {times:?}");
+        // The second of five: others have the machine too.
         assert!(times[1] < Duration::from_millis(300), "{kind:?}: {times:?}");
     }
 }
@@ -56,23 +84,33 @@ async fn an_idle_worker_is_gone_within_300_ms() {
 async fn a_job_that_outlasts_the_grace_is_returned_and_its_attempt_not_counted() {
     // One knows of no token, the other saves how far it has come.
     for (kind, job) in ALL.into_iter().flat_map(|kind| [(kind, "once"), (kind, "polite")]) {
-        let bench = Bench::new(kind).await;
-        bench.push(job, 30_000, 2).await;
-        let worker = bench.worker("first").await;
-        all_begun(&worker, 2).await;
-        let exit = told_to_stop(worker).await;
-        assert_eq!(exit.code, Some(3), "{kind:?}, {job}: {}", exit.stderr);
-        let said = exit.said.unwrap();
-        assert_eq!((said.returned_started, said.left_to_lease), (2, 0), "{kind:?}, {job}");
-        let rest = bench.rest_is_done(vec![exit], 2).await;
-        assert_eq!(starts(&rest), [(1, 1); 2], "{kind:?}, {job}");
-        let stats = bench.queue.stats().await.unwrap();
-        assert_eq!((stats.attempts, stats.returns), (2, 2), "{kind:?}, {job}: {stats:?}");
+        in_three_tries(async |which| is_returned(kind, job, which).await).await;
     }
 }
 
+/// Whether the return was in time.
+async fn is_returned(kind: BrokerKind, job: &str, which: Try) -> bool {
+    let bench = Bench::new(kind).await;
+    bench.push(job, 30_000, 2).await;
+    let worker = bench.worker("first").await;
+    all_begun(&worker, 2).await;
+    let exit = told_to_stop(worker).await;
+    assert_eq!(exit.code, Some(3), "{kind:?}, {job}: {}", exit.stderr);
+    let said = exit.said.unwrap();
+    if which == Try::Early && said.left_to_lease > 0 {
+        return false;
+    }
+    assert_eq!((said.returned_started, said.left_to_lease), (2, 0), "{kind:?}, {job}");
+    let rest = bench.rest_is_done(vec![exit], 2).await;
+    assert_eq!(starts(&rest), [(1, 1); 2], "{kind:?}, {job}");
+    let stats = bench.queue.stats().await.unwrap();
+    assert_eq!((stats.attempts, stats.returns), (2, 2), "{kind:?}, {job}: {stats:?}");
+    true
+}
+
 /// A job that cannot be stopped: the process is gone all the same, and says what it leaves.
-async fn is_blocked(kind: BrokerKind, job: &str, policy: Unstoppable) {
+/// Whether a return, if one is wanted, was in time.
+async fn is_blocked(kind: BrokerKind, job: &str, policy: Unstoppable, which: Try) -> bool {
     let set = |orders: &mut Orders| {
         (orders.unstoppable, orders.lease) = (policy, Duration::from_secs(3));
     };
@@ -88,25 +126,31 @@ async fn is_blocked(kind: BrokerKind, job: &str, policy: Unstoppable) {
         Unstoppable::ReturnAnyway => (1, (1, 1)),
         _ => (0, (2, 0)),
     };
+    if which == Try::Early && said.left_to_lease > 1 - returned {
+        return false;
+    }
     assert_eq!((said.returned_started, said.left_to_lease), (returned, 1 - returned), "{shown}");
     let rest = bench.rest_is_done(vec![exit], 1).await;
     assert_eq!(starts(&rest), [next], "{shown}");
+    true
 }
 
 #[tokio::test]
 async fn a_handler_that_blocks_its_thread_is_left_to_its_lease() {
+    let policy = Unstoppable::LeaveToLease;
     for kind in ALL {
-        is_blocked(kind, "block", Unstoppable::LeaveToLease).await;
+        is_blocked(kind, "block", policy, Try::Last).await;
     }
-    is_blocked(BrokerKind::Sqlite, "spin", Unstoppable::LeaveToLease).await;
+    is_blocked(BrokerKind::Sqlite, "spin", policy, Try::Last).await;
 }
 
 #[tokio::test]
 async fn a_handler_that_blocks_its_thread_is_returned_anyway_if_so_wanted() {
+    let policy = Unstoppable::ReturnAnyway;
     for kind in ALL {
-        is_blocked(kind, "block", Unstoppable::ReturnAnyway).await;
+        in_three_tries(async |which| is_blocked(kind, "block", policy, which).await).await;
     }
-    is_blocked(BrokerKind::Redis, "spin", Unstoppable::ReturnAnyway).await;
+    in_three_tries(async |which| is_blocked(BrokerKind::Redis, "spin", policy, which).await).await;
 }
 
 /// Nothing of the program runs but the control thread.
@@ -150,6 +194,11 @@ async fn a_job_that_kills_its_process_is_dead_after_its_attempts() {
 
 #[tokio::test]
 async fn a_second_signal_returns_what_runs_at_once() {
+    in_three_tries(is_returned_at_once).await;
+}
+
+/// Whether the return was in time.
+async fn is_returned_at_once(which: Try) -> bool {
     let bench = Bench::new(BrokerKind::Sqlite).await;
     bench.push("once", 30_000, 2).await;
     let worker = bench.worker("first").await;
@@ -157,10 +206,16 @@ async fn a_second_signal_returns_what_runs_at_once() {
     worker.signal(Signal::TERM);
     let began = Instant::now();
     worker.signal(Signal::INT);
-    let exit = worker.exit(GRACE).await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let exit = worker.exit(GONE_BY).await;
+    let took = began.elapsed();
     assert_eq!(exit.code, Some(130), "{}", exit.stderr);
-    assert_eq!(exit.said.unwrap().returned_started, 2, "{}", exit.stderr);
+    let returned = exit.said.unwrap().returned_started;
+    if which == Try::Early && (returned < 2 || took >= Duration::from_secs(1)) {
+        return false;
+    }
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(returned, 2, "{}", exit.stderr);
     let rest = bench.rest_is_done(vec![exit], 2).await;
     assert_eq!(starts(&rest), [(1, 1); 2]);
+    true
 }
