@@ -6,6 +6,7 @@ use std::{
     ffi::{OsStr, OsString},
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -363,8 +364,8 @@ impl Subject {
     }
 
     /// What requests to this address say.
-    pub(crate) fn head(&self, address: SocketAddr) -> Head {
-        Head::new(address, self.host.as_deref(), self.headers.as_slice().into())
+    pub(crate) fn head(&self, address: SocketAddr) -> Arc<Head> {
+        Arc::new(Head::new(address, self.host.as_deref(), self.headers.as_slice().into()))
     }
 
     /// Whether the probes have an address of their own.

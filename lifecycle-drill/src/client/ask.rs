@@ -11,9 +11,9 @@ use super::{
 
 /// Asks once. The limit is for each step.
 pub(crate) async fn ask(peer: &Peer, path: &str, limit: Duration) -> Fate {
+    // Boxed, so that the futures of those who ask stay small.
     let fate = match peer.speaks {
-        Alpn::Http1 => by_http1(peer, path, limit).await,
-        // Boxed: its library's futures are large.
+        Alpn::Http1 => Box::pin(by_http1(peer, path, limit)).await,
         Alpn::Http2 => Box::pin(by_http2(peer, path, limit)).await,
     };
     fate.unwrap_or_else(|error| error.fate)

@@ -38,7 +38,7 @@ pub(crate) struct Peer {
     /// By what it is asked where the question is not about one of them.
     pub(crate) speaks: Alpn,
     /// What requests to it say.
-    pub(crate) head: Head,
+    pub(crate) head: Arc<Head>,
     /// Who writes down what is done there, if anyone.
     pub(crate) tracer: Option<Tracer>,
 }
@@ -121,7 +121,7 @@ impl Peer {
 impl From<SocketAddr> for Peer {
     /// Without TLS, and by its address.
     fn from(address: SocketAddr) -> Self {
-        let head = Head::new(address, None, Headers::default());
+        let head = Arc::new(Head::new(address, None, Headers::default()));
         Self { address, tls: None, speaks: Alpn::Http1, head, tracer: None }
     }
 }

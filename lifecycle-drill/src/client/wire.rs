@@ -1,6 +1,6 @@
 //! One raw connection that speaks HTTP/1 byte by byte.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use futures_util::FutureExt as _;
@@ -31,7 +31,7 @@ pub struct Wire {
     /// The limit of each call.
     limit: Duration,
     trace: Option<Trace>,
-    head: Head,
+    head: Arc<Head>,
 }
 
 /// How a connection ended, seen by one who only listens.
@@ -60,7 +60,7 @@ impl Wire {
     pub(crate) async fn open(peer: &Peer, alpn: Alpn, limit: Duration) -> Result<Self, WireError> {
         let stream = peer.dial(alpn, limit).await?;
         let trace = peer.tracer.as_ref().map(Tracer::connection);
-        let (inbox, asked, head) = (BytesMut::new(), Asked::default(), peer.head.clone());
+        let (inbox, asked, head) = (BytesMut::new(), Asked::default(), Arc::clone(&peer.head));
         Ok(Self { stream, inbox, asked, limit, trace, head })
     }
 
