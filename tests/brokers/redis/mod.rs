@@ -3,8 +3,10 @@
 mod cluster;
 mod connect;
 mod faults;
+mod full;
 mod load;
 mod race;
+mod seeds;
 mod tls;
 mod wake;
 

@@ -78,6 +78,13 @@ impl Limit {
         Self { at: self.at.min(at), ..self }
     }
 
+    /// The part of what is left that one of so many may take.
+    fn share(self, of: usize) -> Self {
+        let now = Instant::now();
+        let left = self.at.saturating_duration_since(now);
+        self.before(now + left / u32::try_from(of).unwrap_or(u32::MAX).max(1))
+    }
+
     pub(super) async fn hold<T, E: Into<Fault>>(
         self,
         call: impl Future<Output = Result<T, E>>,
@@ -104,7 +111,7 @@ impl Link {
         if let Some(node) = self.open_node()? {
             return Ok(node);
         }
-        let (client, commands) = limit.hold(Box::pin(self.open())).await?;
+        let (client, commands) = Box::pin(self.open(limit)).await?;
         let mut state = self.state();
         if state.closed {
             return Err(Fault::Closed);
@@ -120,14 +127,16 @@ impl Link {
         if state.closed { Err(Fault::Closed) } else { Ok(state.node.clone()) }
     }
 
-    /// The first seed that leads to the queue, or why the last one does not.
-    async fn open(&self) -> Result<(Client, MultiplexedConnection), Fault> {
+    /// The first seed that leads to the queue, or why the last one does not. Each may take its
+    /// share of the time that is left: one that says nothing does not stand for the others.
+    async fn open(&self, limit: Limit) -> Result<(Client, MultiplexedConnection), Fault> {
         let mut last = Fault::Redis(RedisError::from((
             ErrorKind::InvalidClientConfig,
             "no node of the cluster was given",
         )));
-        for seed in &self.seeds {
-            match self.follow(seed.clone()).await {
+        for (at, seed) in self.seeds.iter().enumerate() {
+            match limit.share(self.seeds.len() - at).hold(Box::pin(self.follow(seed.clone()))).await
+            {
                 Ok(found) => return Ok(found),
                 Err(fault) => last = fault,
             }

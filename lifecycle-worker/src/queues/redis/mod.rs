@@ -52,8 +52,9 @@ use crate::stats::{DeadJob, Stats};
 ///
 /// All keys are named `lifecycle:{name}:..`, which in a cluster puts them on one node: several
 /// queues spread over several nodes, one does not. Jobs outlive a restart of the server as far
-/// as its persistence goes (`appendonly yes`), and its memory policy has to be `noeviction`.
-/// Dead letters are kept until somebody deletes them: the members of `lifecycle:{name}:dead`,
+/// as its persistence goes (`appendonly yes`), and its memory policy has to be `noeviction`. At its
+/// `maxmemory` the server refuses pushes ([`Unavailable`](QueueError::Unavailable)); what is
+/// there is claimed and settled all the same, which makes room. Dead letters are kept until somebody deletes them: the members of `lifecycle:{name}:dead`,
 /// and the hashes `lifecycle:{name}:job:` with the last 36 characters of each.
 ///
 /// A push is all or nothing for every 500 jobs or 4 MB. Jobs are claimed in the order of
@@ -103,7 +104,8 @@ impl RedisQueue {
     /// The queue of that name on the server of that URL:
     /// `redis://[[user]:password@]host[:port][/database]`, or `redis+unix:///path`.
     ///
-    /// The URL of one node of a cluster will do, as long as that node is there at the start
+    /// The URL of one node of a cluster will do, as long as that node is there at the start and
+    /// whenever the link is lost: it alone is asked where the queue is then
     /// ([`cluster`](Self::cluster) takes several). `rediss://` needs the feature `redis-tls`
     /// and a process-wide provider of cryptography, which the program installs.
     ///
@@ -132,7 +134,8 @@ impl RedisQueue {
     /// The queue of that name in a cluster of which some nodes have these URLs.
     ///
     /// The node that has the queue is found through the first that answers, at the start and
-    /// whenever it is lost: after a failover, or when its slot has moved. While a slot is on its
+    /// whenever it is lost: after a failover, or when its slot has moved. Each has its share of the
+    /// time that a call may take: one that says nothing leaves some for the others. While a slot is on its
     /// way, calls may fail with [`Unavailable`](QueueError::Unavailable).
     ///
     /// # Cancel safety

@@ -62,9 +62,10 @@ impl Keys {
 impl Scripts {
     pub(super) fn new() -> Self {
         let script = |own: &str| Arc::new(Script::new(&format!("{COMMON}\n{own}")));
+        let full = |own: &str| Arc::new(Script::new(&format!("{ALSO_FULL}\n{COMMON}\n{own}")));
         Self {
             ack: script(include_str!("lua/ack.lua")),
-            claim: script(include_str!("lua/claim.lua")),
+            claim: full(include_str!("lua/claim.lua")),
             dead: script(include_str!("lua/dead.lua")),
             extend: script(include_str!("lua/extend.lua")),
             fail: script(include_str!("lua/fail.lua")),
@@ -76,6 +77,10 @@ impl Scripts {
 }
 
 const COMMON: &str = include_str!("lua/common.lua");
+/// Of a script that runs at `maxmemory` too. A claim begins with what takes memory, some bytes a
+/// job, and what it claims makes room; settling begins with what takes none, and is let through
+/// by that; a push is refused.
+const ALSO_FULL: &str = "#!lua flags=allow-oom";
 
 #[cfg(test)]
 mod tests {

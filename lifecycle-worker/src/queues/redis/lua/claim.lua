@@ -19,7 +19,9 @@ end
 ripen(scheduled)
 ripen(leases)
 
-local out, gone, leased = {}, {}, {}
+-- All is read before anything is written: where the slot is on its way to another node, reading
+-- a hash that has gone ahead ends the script.
+local out, gone, leased, held = {}, {}, {}, {}
 local first = max > 0 and redis.call('ZRANGE', ready, 0, max - 1) or {}
 for i, member in ipairs(first) do
     local id = string.sub(member, 36)
@@ -30,9 +32,9 @@ for i, member in ipairs(first) do
     -- A hash that somebody has deleted is a job that is no more.
     if job[1] and job[2] then
         local claim, attempts = (job[7] or 0) + 1, (job[4] or 0) + 1
-        redis.call('HSET', key, 'owner', owner, 'claim', claim, 'attempts', attempts)
         leased[#leased + 1] = now + lease
         leased[#leased + 1] = member
+        held[#held + 1] = { key, claim, attempts }
         out[#out + 1] = { id, claim, job[1], job[2], job[3] or '', attempts,
             tonumber(job[5] or 0), job[6] }
         bytes = bytes - #job[2] - (job[6] and #job[6] or 0)
@@ -41,12 +43,16 @@ for i, member in ipairs(first) do
         break
     end
 end
-if #gone > 0 then
-    redis.call('ZREM', ready, unpack(gone))
-end
+-- Leased before it is taken out: whatever ends the script in between, no job is in neither set.
 if #out > 0 then
     redis.call('ZADD', leases, unpack(leased))
     redis.call('HINCRBY', counters, 'attempts', #out)
+end
+if #gone > 0 then
+    redis.call('ZREM', ready, unpack(gone))
+end
+for _, job in ipairs(held) do
+    redis.call('HSET', job[1], 'owner', owner, 'claim', job[2], 'attempts', job[3])
 end
 
 local next = -1
