@@ -9,6 +9,8 @@
 //!    for it here wait in their order. Between processes there is no order, and whoever waits
 //!    asks at even intervals: SQLite's own are ever longer, so that a worker that returns its
 //!    jobs would starve beside busy ones.
+//! 3. A connection whose transaction did not end as it should is closed: SQLite itself ends one
+//!    that it cannot write, and the driver would count it for ever.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use futures_util::future::BoxFuture;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -108,30 +110,55 @@ pub(super) async fn write<T: Send + 'static>(
 
 /// Never dropped: on a task of its own.
 pub(super) async fn transaction<T>(pool: &SqlitePool, work: Work<T>) -> Result<T, QueueError> {
-    let mut transaction = begin(pool).await?;
-    let answer = work(&mut transaction).await;
-    match answer {
-        Ok(answer) => transaction.commit().await.map(|()| answer).map_err(error),
-        Err(cause) => {
-            if let Err(error) = transaction.rollback().await {
-                tracing::debug!(%error, "the connection is closed by its pool");
+    let mut connection = pool.acquire().await.map_err(error)?;
+    let answer = on(&mut connection, work).await;
+    if matches!(answer, Err(Failed { then: Then::Close, .. })) {
+        // It may take itself to be in a transaction that SQLite has ended: that never mends.
+        connection.close_on_drop();
+    }
+    answer.map_err(|failed| error(failed.cause))
+}
+
+/// Why there is no answer, and what is to become of the connection.
+struct Failed {
+    cause: sqlx::Error,
+    then: Then,
+}
+
+enum Then {
+    Close,
+    Keep,
+}
+
+async fn on<T>(connection: &mut SqliteConnection, work: Work<T>) -> Result<T, Failed> {
+    let until = Instant::now() + BUSY;
+    // Bound: `until`; the time that SQLite itself waits is added to each turn.
+    loop {
+        match connection.begin_with("BEGIN IMMEDIATE").await {
+            Err(cause) if is_busy(&cause) && Instant::now() < until => {
+                // Drawn, so that those who wait do not ask in step.
+                sleep(ASK_AGAIN.mul_f64(0.5 + fastrand::f64())).await;
             }
-            Err(error(cause))
+            Err(cause) if is_busy(&cause) => return Err(Failed { cause, then: Then::Keep }),
+            Err(cause) => return Err(Failed { cause, then: Then::Close }),
+            Ok(transaction) => return within(transaction, work).await,
         }
     }
 }
 
-async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, QueueError> {
-    let until = Instant::now() + BUSY;
-    // Bound: `until`; the time that SQLite itself waits is added to each turn.
-    loop {
-        match pool.begin_with("BEGIN IMMEDIATE").await {
-            Err(error) if is_busy(&error) && Instant::now() < until => {
-                // Drawn, so that those who wait do not ask in step.
-                sleep(ASK_AGAIN.mul_f64(0.5 + fastrand::f64())).await;
-            }
-            begun => return begun.map_err(error),
+async fn within<T>(mut transaction: Transaction<'_, Sqlite>, work: Work<T>) -> Result<T, Failed> {
+    match work(&mut transaction).await {
+        Ok(answer) => {
+            let committed = transaction.commit().await;
+            committed.map(|()| answer).map_err(|cause| Failed { cause, then: Then::Close })
         }
+        Err(cause) => match transaction.rollback().await {
+            Ok(()) => Err(Failed { cause, then: Then::Keep }),
+            Err(error) => {
+                tracing::debug!(%error, "the connection is closed");
+                Err(Failed { cause, then: Then::Close })
+            }
+        },
     }
 }
 
