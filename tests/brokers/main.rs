@@ -11,6 +11,7 @@ mod nats;
 mod redis;
 mod sql;
 mod sqs;
+mod sqs_limits;
 mod swap;
 mod tls;
 mod torture;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::message::Content;
+use super::{LONGEST, SECOND};
 use crate::claimed::{JobId, Receipt};
 use crate::sync::locked;
 
@@ -27,7 +28,17 @@ pub(super) struct Claim {
     pub(super) attempt: u32,
     /// A FIFO queue's.
     pub(super) group: Option<String>,
+    /// From before the request that took it.
+    pub(super) received: Instant,
     pub(super) ends: Instant,
+}
+
+impl Claim {
+    /// The longest that it can be hidden from now on: SQS counts from the receive. A second is for
+    /// the way, and one since times are rounded up.
+    pub(super) fn longest_delay(&self) -> Duration {
+        LONGEST.saturating_sub(self.received.elapsed() + 2 * SECOND)
+    }
 }
 
 /// All claims that last, by their handles.
@@ -75,6 +86,7 @@ mod tests {
             content: Arc::new(content),
             attempt: 1,
             group: None,
+            received: Instant::now(),
             ends: Instant::now() + lasts,
         }
     }

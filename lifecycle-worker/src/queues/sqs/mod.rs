@@ -54,7 +54,8 @@ use crate::error::QueueError;
 ///   no [`Schedule`](crate::Schedule) either.
 ///
 /// Times are whole seconds, rounded up; a push is delayed by 15 minutes at most (not at all on
-/// FIFO queues), a retry by 12 hours. A job is 252 KiB at most with its headers; payloads that
+/// FIFO queues). A retry or a return is delayed by 12 hours at most, less the time since the claim:
+/// what is longer is cut. A job is 252 KiB at most with its headers; payloads that
 /// are no text are a third larger there. No claim lasts longer than 12 hours.
 ///
 /// # Dead letters

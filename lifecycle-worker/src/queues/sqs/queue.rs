@@ -254,7 +254,8 @@ impl SqsQueue {
             }
             let asked = (max - all.len()).min(BATCH);
             // Before the request: the lease may have begun that early.
-            let ends = Instant::now() + self.lease;
+            let received = Instant::now();
+            let ends = received + self.lease;
             let messages = match self.calls.receive(&urls.main, asked, poll, self.lease).await {
                 Ok(messages) => messages,
                 Err(error) if all.is_empty() => return Err(error),
@@ -263,7 +264,7 @@ impl SqsQueue {
             };
             let count = messages.len();
             let claims: Vec<_> =
-                messages.into_iter().filter_map(|message| claim(message, ends)).collect();
+                messages.into_iter().filter_map(|one| claim(one, received, ends)).collect();
             all.extend(claims.iter().map(claimed));
             self.shared.held.take(claims);
             if count < asked {
@@ -276,7 +277,7 @@ impl SqsQueue {
 }
 
 /// A message as a claim; none without what SQS always sends.
-fn claim(message: Message, ends: Instant) -> Option<Claim> {
+fn claim(message: Message, received: Instant, ends: Instant) -> Option<Claim> {
     let system = message.attributes.unwrap_or_default();
     let count = system.get(&MessageSystemAttributeName::ApproximateReceiveCount);
     let attempt = count.and_then(|count| count.parse().ok()).unwrap_or(1);
@@ -289,6 +290,7 @@ fn claim(message: Message, ends: Instant) -> Option<Claim> {
         content: Arc::new(content),
         attempt,
         group: system.get(&MessageSystemAttributeName::MessageGroupId).cloned(),
+        received,
         ends,
     })
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::calls::{Said, Send, again};
 use super::fault::{is_lost, of_entry};
 use super::held::Claim;
-use super::{LONGEST, SECOND, SqsQueue, Urls};
+use super::{SqsQueue, Urls};
 use crate::error::QueueError;
 use crate::queue::{Fail, Settled};
 
@@ -30,8 +30,7 @@ impl SqsQueue {
         let delays: Vec<_> = claims
             .iter()
             .zip(delays)
-            .filter(|(claim, _)| claim.is_some())
-            .map(|(_, delay)| delay.min(LONGEST - SECOND))
+            .filter_map(|(claim, delay)| Some(delay.min(claim.as_ref()?.longest_delay())))
             .collect();
         self.settle(Again::IfRefused, claims, async |urls, claims| {
             let handles = claims.iter().map(|claim| claim.handle.as_str()).zip(delays);
