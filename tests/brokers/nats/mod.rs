@@ -1,6 +1,7 @@
 //! What is special to the queue on NATS; what all queues promise is in the conformance suite.
 
 mod faults;
+mod large;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use async_nats::jetstream::context::{
     CreateStreamErrorKind, GetStreamErrorKind, PublishError, PublishErrorKind,
     RequestErrorKind as ApiErrorKind,
 };
-use async_nats::jetstream::stream::ConsumerErrorKind;
+use async_nats::jetstream::stream::{ConsumerErrorKind, RawMessageErrorKind};
 use async_nats::{ConnectError, ConnectErrorKind, RequestError, RequestErrorKind};
 
 use crate::error::{BoxError, QueueError, chain};
@@ -74,6 +74,13 @@ impl Coded for GetStreamErrorKind {
     }
 }
 
+impl Coded for RawMessageErrorKind {
+    fn code(&self) -> Option<(usize, ErrorCode)> {
+        let Self::JetStream(said) = self else { return None };
+        Some((said.code(), said.error_code()))
+    }
+}
+
 impl Coded for ApiErrorKind {
     fn code(&self) -> Option<(usize, ErrorCode)> {
         None
@@ -107,8 +114,12 @@ pub(super) fn no_jetstream() -> QueueError {
     QueueError::Unsupported { what: "the server has no JetStream, or not for this account".into() }
 }
 
-fn too_large() -> QueueError {
-    QueueError::Invalid { what: "a job is larger than the server's max_payload".to_owned() }
+pub(super) fn too_large() -> QueueError {
+    QueueError::Invalid {
+        what: "a job is larger than the server's max_payload, or leaves no room \
+               in it for an error"
+            .to_owned(),
+    }
 }
 
 /// What the server says instead of a job.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -20,6 +20,14 @@ pub(super) struct Content {
     pub(super) kind: Arc<str>,
     pub(super) payload: Bytes,
     pub(super) headers: Vec<(String, String)>,
+}
+
+/// How a job died, and its place in the queue's stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dead<'a> {
+    pub(super) place: u64,
+    pub(super) attempts: u32,
+    pub(super) error: &'a str,
 }
 
 impl Content {
@@ -43,12 +51,23 @@ impl Content {
     }
 
     /// The same for a dead letter, which the stream takes once for each place in the queue's: a
-    /// dead job that is pushed again may die again.
-    pub(super) fn dead_header_map(&self, place: u64, attempts: u32, error: &str) -> HeaderMap {
-        let mut map = self.header_map(&format!("{}-{place}", self.id.as_str()));
-        let dead = json!({ "attempts": attempts, "error": cut(error) });
-        map.insert(DEAD, dead.to_string());
+    /// dead job that is pushed again may die again. With the payload it has `most` bytes at most:
+    /// the error is cut to that, and the message of somebody else that leaves no room for any
+    /// header goes without.
+    pub(super) fn dead_header_map(&self, dead: Dead<'_>, most: usize) -> HeaderMap {
+        let mut map = self.header_map(&format!("{}-{}", self.id.as_str(), dead.place));
+        let text = |error| json!({ "attempts": dead.attempts, "error": error }).to_string();
+        map.insert(DEAD, text(""));
+        let Some(room) = most.checked_sub(length(&map) + self.payload.len()) else {
+            return HeaderMap::new();
+        };
+        map.insert(DEAD, text(cut(dead.error, room)));
         map
+    }
+
+    /// How large it is as a message of these headers, with room for what a dead letter has beside.
+    pub(super) fn length(&self, headers: &HeaderMap) -> usize {
+        length(headers) + self.payload.len() + DEAD_ROOM
     }
 
     /// What was delivered, whoever wrote it; `sequence` names it where nobody has.
@@ -91,19 +110,38 @@ fn foreign(map: &HeaderMap) -> Vec<(String, String)> {
     first.filter(|(name, _)| !ours(name)).collect()
 }
 
-/// As much of an error as has place beside the payload.
-fn cut(error: &str) -> &str {
-    let mut end = error.len().min(ERROR_MOST);
-    while !error.is_char_boundary(end) {
-        end -= 1;
+/// As much of an error as JSON has place for in so many bytes.
+fn cut(error: &str, room: usize) -> &str {
+    let mut left = room.min(ERROR_MOST);
+    for (at, char) in error.char_indices() {
+        let bytes = match char {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            '\0'..' ' => 6,
+            _ => char.len_utf8(),
+        };
+        match left.checked_sub(bytes) {
+            Some(less) => left = less,
+            None => return &error[..at],
+        }
     }
-    &error[..end]
+    error
+}
+
+/// As the server counts them: a first line, a line each, and an empty one.
+fn length(map: &HeaderMap) -> usize {
+    let one = |name: &str, value: &HeaderValue| name.len() + value.as_str().len() + ": \r\n".len();
+    let lines = map
+        .iter()
+        .flat_map(|(name, values)| values.iter().map(move |value| one(name.as_ref(), value)));
+    "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
 }
 
 const JOB: &str = "Lifecycle-Job";
 const DEAD: &str = "Lifecycle-Dead";
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 const ERROR_MOST: usize = 16 << 10;
+/// What a dead letter has beside the job, and some of its error: a push leaves room for it.
+const DEAD_ROOM: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -115,7 +153,8 @@ mod tests {
         let written = Content::new(&push);
         let map = written.header_map("once");
         assert_eq!(Content::read(Some(&map), written.payload.clone(), 7), written);
-        let dead = written.dead_header_map(7, 3, "no\nway");
+        let dead = Dead { place: 7, attempts: 3, error: "no\nway" };
+        let dead = written.dead_header_map(dead, 1 << 20);
         let dead = Content::read_dead(&dead, written.payload.clone(), 7);
         assert_eq!((dead.attempts, dead.error.as_str()), (3, "no\nway"));
         assert_eq!((dead.id, dead.payload), (written.id, written.payload));
@@ -130,5 +169,32 @@ mod tests {
         map.insert("traceparent", "00-1");
         let read = Content::read(Some(&map), Bytes::new(), 8);
         assert_eq!(read.headers, [("traceparent".to_owned(), "00-1".to_owned())]);
+    }
+
+    #[test]
+    fn an_error_is_cut_to_what_its_json_has_place_for() {
+        for error in ["\u{1}\u{2}", "a\"\\\n\r\t\u{8}\u{c}", "\u{e9}\u{1f600}\u{7f}"] {
+            for room in 0..30 {
+                let part = cut(error, room);
+                let json = |text: &str| json!(text).to_string().len() - 2;
+                assert!(error.starts_with(part) && json(part) <= room, "{room}: {part:?}");
+                let next = error[part.len()..].chars().next();
+                assert!(next.is_none_or(|next| json(&format!("{part}{next}")) > room), "{room}");
+            }
+        }
+        assert_eq!(cut(&"x".repeat(ERROR_MOST + 1), usize::MAX).len(), ERROR_MOST);
+    }
+
+    #[test]
+    fn a_dead_letter_is_never_larger_than_a_message_may_be() {
+        let job = Content::new(&Push::new("mail", vec![0; 1000]).header("a", "b"));
+        let most = job.length(&job.header_map(job.id.as_str()));
+        let dead = Dead { place: u64::MAX, attempts: u32::MAX, error: &"\n".repeat(1000) };
+        let map = job.dead_header_map(dead, most);
+        let dead = Content::read_dead(&map, job.payload.clone(), 7);
+        assert!(dead.error.len() > 100, "{}", dead.error.len());
+        assert!(length(&map) + 1000 <= most);
+        let none = Dead { place: 7, attempts: 1, error: "no" };
+        assert!(job.dead_header_map(none, 1000).is_empty());
     }
 }

@@ -63,8 +63,8 @@ use crate::stats::{DeadJob, Stats};
 /// are [`Unsupported`](QueueError::Unsupported). A dedupe key is remembered by the stream for one
 /// period that all have in common ([`dedupe_period`](Self::dedupe_period)): a push that asks for
 /// another is refused, and since a period cannot be chosen by job, the queue does not declare
-/// that it can. A job is no larger than the server's `max_payload`, 1 MiB by default, headers
-/// included. The errors of jobs that are tried again are not kept.
+/// that it can. A job is smaller than the server's `max_payload`, 1 MiB by default: with its
+/// headers, and half a KiB of which a dead letter has need. The errors of jobs that are tried again are not kept.
 ///
 /// A claim that waits asks the server five times a second: that is all it does while idle. The
 /// client connects again by itself. A clone is the same queue and the same identity.

@@ -1,9 +1,11 @@
 //! What goes into the streams, and what lies in that of the dead letters.
 
 use async_nats::HeaderMap;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::message::Content;
 use super::{NatsQueue, fault};
@@ -17,9 +19,24 @@ impl NatsQueue {
         subject: String,
         headers: HeaderMap,
         payload: Bytes,
-    ) -> Result<PublishAck, QueueError> {
-        let sent = self.context().publish_with_headers(subject, headers, payload).await;
-        sent.map_err(fault::of_publish)?.await.map_err(fault::of_publish)
+    ) -> Result<PublishAck, PublishError> {
+        self.context().publish_with_headers(subject, headers, payload).await?.await
+    }
+
+    /// What it means that a message for that stream was not taken.
+    pub(super) async fn not_taken(&self, error: PublishError, stream: &str) -> QueueError {
+        match error.kind() {
+            PublishErrorKind::StreamNotFound => self.nobody_takes(stream).await,
+            _ => fault::of_publish(error),
+        }
+    }
+
+    /// Nobody listens for what goes to that stream: it is not there, or is between two leaders.
+    pub(super) async fn nobody_takes(&self, stream: &str) -> QueueError {
+        match self.context().get_stream(stream).await {
+            Ok(_) => QueueError::unavailable("the stream is there, and has no leader just now"),
+            Err(error) => fault::of_api(error),
+        }
     }
 
     pub(super) async fn push_all(&self, jobs: &[Push]) -> Result<Vec<Pushed>, QueueError> {
@@ -35,11 +52,19 @@ impl NatsQueue {
                 let content = Content::new(job);
                 let id = job.dedupe_key().map_or(content.id.as_str(), |dedupe| &dedupe.key);
                 let (headers, payload) = (content.header_map(id), content.payload.clone());
+                if content.length(&headers) > self.shared.client.max_payload() {
+                    return Err(fault::too_large());
+                }
                 let sent = context.publish_with_headers(subject.clone(), headers, payload).await;
                 answers.push((content.id, sent.map_err(fault::of_publish)?));
             }
             for (id, answer) in answers {
-                let is_new = !answer.await.map_err(fault::of_publish)?.duplicate;
+                let is_new = match answer.await {
+                    Ok(answer) => !answer.duplicate,
+                    Err(error) => {
+                        return Err(self.not_taken(error, &self.shared.names.stream).await);
+                    }
+                };
                 pushed.push(if is_new { Pushed::New(id) } else { Pushed::Duplicate });
             }
         }
@@ -70,12 +95,15 @@ impl NatsQueue {
         let found = &found;
         let newest = (state.first_sequence.max(1)..=state.last_sequence).rev();
         let letters = stream::iter(newest).map(|sequence| found.get_raw_message(sequence));
-        // Some of them may have been deleted by hand.
-        let letters = letters.buffered(LISTED_AT_ONCE).filter_map(async |letter| {
-            let letter = letter.ok()?;
-            Some(Content::read_dead(&letter.headers, letter.payload, letter.sequence))
+        let letters = letters.buffered(LISTED_AT_ONCE).filter_map(async |letter| match letter {
+            Ok(letter) => {
+                Some(Ok(Content::read_dead(&letter.headers, letter.payload, letter.sequence)))
+            }
+            // Some of them may have been deleted by hand.
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => None,
+            Err(error) => Some(Err(fault::of_api(error))),
         });
-        Ok(letters.take(max).collect().await)
+        letters.take(max).try_collect().await
     }
 }
 

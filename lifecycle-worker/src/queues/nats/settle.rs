@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use async_nats::RequestErrorKind;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use super::claim::delivery;
 use super::held::Entry;
+use super::message::Dead;
 use super::{NatsQueue, fault};
 use crate::claimed::Receipt;
 use crate::error::QueueError;
@@ -86,9 +88,16 @@ impl NatsQueue {
     /// Writes the dead letter, once however often that is tried: the stream knows its id.
     async fn bury(&self, entry: &Entry, error: &str) -> Result<(), QueueError> {
         let place = delivery(entry.reply.as_str()).map_or(0, |(_, sequence)| sequence);
-        let headers = entry.content.dead_header_map(place, entry.attempt, error);
+        let dead = Dead { place, attempts: entry.attempt, error };
+        let headers = entry.content.dead_header_map(dead, self.shared.client.max_payload());
         let payload = entry.content.payload.clone();
-        self.publish(self.shared.names.dead_subject.clone(), headers, payload).await.map(|_| ())
+        let names = &self.shared.names;
+        let subject = names.dead_subject.clone();
+        let sent = self.publish(subject, headers, payload).await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.not_taken(error, &names.dead_stream).await),
+        }
     }
 
     async fn extend_one(&self, receipt: Receipt) -> Extended {
@@ -121,7 +130,15 @@ impl NatsQueue {
 
     async fn say(&self, entry: &Entry, kind: AckKind) -> Result<(), QueueError> {
         let request = self.shared.client.request(entry.reply.clone(), Bytes::from(kind));
-        let asking = async { request.await.map(|_| ()).map_err(fault::of_request) };
+        let asking = async {
+            match request.await {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                    Err(self.nobody_takes(&self.shared.names.stream).await)
+                }
+                Err(error) => Err(fault::of_request(error)),
+            }
+        };
         Box::pin(self.within(&[entry.reply.as_str()], asking)).await
     }
 }
