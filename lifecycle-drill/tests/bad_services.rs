@@ -89,6 +89,29 @@ async fn skips(subject: &Subject, name: &str, why_part: &str) {
     assert!(why.contains(why_part), "{verdict}");
 }
 
+/// Not a bad habit: it keeps no connection, so that none is closed under a client.
+#[tokio::test]
+async fn what_needs_a_kept_connection_is_skipped_where_none_is_kept() {
+    let subject = service("never-keeps");
+    let (skips, passes) =
+        (|name| skips(&subject, name, "no connection is kept"), |name| passes(&subject, name));
+    tokio::join!(
+        skips("http1-idle-keep-alive"),
+        skips("http1-half-head-reused-lame-duck"),
+        skips("http1-half-head-reused-after-close"),
+        skips("http1-idle-reuse-lame-duck"),
+        skips("http1-idle-reuse-after-close"),
+        skips("http1-pipelined-lame-duck"),
+        passes("http1-half-head-fresh-after-close"),
+    );
+}
+
+/// Not a bad habit: there is no path that it refuses without reading.
+#[tokio::test]
+async fn one_that_takes_any_post_has_no_early_answer_to_judge() {
+    skips(&service("takes-any-post"), "http1-early-answer", "answered 200").await;
+}
+
 /// Not a bad habit: it answers 504, and ends clients that are too slow, all by itself.
 #[tokio::test]
 async fn what_a_service_ends_by_limits_of_its_own_was_not_cut() {
