@@ -81,6 +81,19 @@ async fn one_that_drops_its_connections_loses_streams() {
     fails("no-goaway", "streams-sse-http2", &["truncated"]).await;
 }
 
+/// More than the window that a client has who never speaks of it.
+#[tokio::test]
+async fn a_large_answer_comes_whole_to_a_client_by_hand() {
+    let subject = subject("").routes(Routes::new().quick("/large"));
+    let verdict = by_name("http2-never-answers-ping").unwrap().run(&subject).await;
+    assert!(verdict.passed(), "{verdict}");
+}
+
+#[tokio::test]
+async fn one_that_resets_streams_is_seen() {
+    fails("resets", "http2-never-answers-ping", &["a stream was reset"]).await;
+}
+
 #[tokio::test]
 async fn one_that_waits_for_mute_peers_never_ends() {
     for name in ["http2-preface-then-silence", "http2-never-answers-ping"] {
@@ -137,6 +150,11 @@ async fn connection(stream: TcpStream, draining: watch::Receiver<Option<Instant>
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    if bad == "resets" {
+                        let mut respond = respond;
+                        respond.send_reset(h2::Reason::INTERNAL_ERROR);
+                        continue;
+                    }
                     let guard = Arc::clone(&in_flight);
                     let (draining, endless) = (draining.clone(), bad == "no-goaway");
                     tokio::spawn(async move {
@@ -191,6 +209,12 @@ async fn answer(
             }
         }
         let _gone = body.send_data(Bytes::new(), true);
+        return;
+    }
+    if path == "/large" {
+        if let Ok(mut body) = respond.send_response(Response::new(()), false) {
+            let _gone = body.send_data(Bytes::from(vec![b'x'; 100 * 1024]), true);
+        }
         return;
     }
     let ms = query.strip_prefix("ms=").and_then(|ms| ms.parse().ok()).unwrap_or_default();

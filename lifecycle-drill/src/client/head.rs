@@ -56,8 +56,8 @@ impl Head {
     }
 
     /// A GET of HTTP/2 as bytes.
-    pub(crate) fn frame(&self, stream: u32, path: &str) -> Vec<u8> {
-        raw::request(stream, &self.authority, path, &self.headers)
+    pub(crate) fn frame(&self, scheme: raw::Scheme, stream: u32, path: &str) -> Vec<u8> {
+        raw::request(stream, (scheme, &self.authority), path, &self.headers)
     }
 
     /// Whom TLS asks for (SNI, if it is a name).

@@ -13,6 +13,7 @@ use super::{
     asked::Asked,
     dial::{Alpn, Peer, Stream},
     fate::{Fate, WireError},
+    frames::raw,
     head::Head,
     http1::{Reader, Response},
 };
@@ -179,7 +180,11 @@ impl Wire {
 
     /// The head of a GET as a frame of HTTP/2.
     pub(crate) fn request_frame(&self, stream: u32, path: &str) -> Vec<u8> {
-        self.head.frame(stream, path)
+        let scheme = match self.stream {
+            Stream::Plain(_) => raw::Scheme::Http,
+            Stream::Tls(_) => raw::Scheme::Https,
+        };
+        self.head.frame(scheme, stream, path)
     }
 
     /// The fate of a request, from what a call to [`get`](Self::get) and its like returned.

@@ -84,14 +84,19 @@ async fn mute(stage: &mut Stage, said: Vec<u8>) -> Result<(), Flaw> {
 async fn never_answers_ping(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let mut wire = stage.wire_for_http2().await?;
-    let hello = [raw::PREFACE, raw::SETTINGS].concat();
+    let hello = [raw::PREFACE, raw::WIDE_SETTINGS].concat();
     wire.send(hello).await.during("the preface")?;
     let mut scan = Scan::default();
     watch(&mut wire, &mut scan, |scan| scan.seen().settings).await?;
     let path = stage.subject.routes.quick_path();
     let ask = [raw::SETTINGS_ACK, &wire.request_frame(1, &path)].concat();
     wire.send(ask).await.during("a stream")?;
-    watch(&mut wire, &mut scan, |scan| scan.seen().ended.contains(&1)).await?;
+    let is_over = |scan: &Scan| {
+        let mut over = scan.seen().ended.iter().chain(&scan.seen().reset);
+        over.any(|stream| *stream == 1)
+    };
+    watch(&mut wire, &mut scan, is_over).await?;
+    ensure(scan.seen().reset.is_empty(), || "a stream was reset".to_owned())?;
     stage.note("one stream answered; no PING will be");
     stage.stop()?;
     stage.exits_clean(stage.idle_end() + GOAWAY_LIMIT).await?;
