@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     client::{Fate, Wire},
     flaw::{During as _, Flaw, ensure},
+    output::Line,
     process::Setting,
     routes::{lasting, path_only},
     scenario::{Need, Scenario, Theme},
@@ -134,19 +135,26 @@ async fn panic_contained(stage: &mut Stage) -> Result<(), Flaw> {
     stage.exits_clean(stage.idle_end()).await
 }
 
-/// Whether a line of the output names the request and, in the same line, a time.
+/// Whether the output since the signal names the request.
 fn names(stage: &mut Stage, template: &str) -> Result<(), Flaw> {
     let name = format!("GET {}", path_only(template));
-    let lines = stage.process()?.lines();
-    let naming: Vec<_> =
-        lines.iter().map(|line| line.text.as_str()).filter(|text| text.contains(&name)).collect();
-    let found = naming.iter().find(|text| tells_a_time(text)).map(|text| text.trim().to_owned());
-    ensure(found.is_some(), || match naming.len() {
-        0 => format!("the output does not name `{name}`"),
-        _ => format!("the output names `{name}` without its age"),
-    })?;
-    stage.note(format!("reported: {}", found.unwrap_or_default()));
+    let found = naming(&stage.process()?.lines(), stage.cause(), &name)?;
+    stage.note(format!("reported: {found}"));
     Ok(())
+}
+
+/// The line that names the request and tells a time, printed no sooner than the cause: a log of
+/// requests names each when it comes.
+fn naming(lines: &[Line], cause: Instant, name: &str) -> Result<String, Flaw> {
+    let naming = || lines.iter().filter(|line| line.at >= cause && line.text.contains(name));
+    let found = naming().find(|line| tells_a_time(&line.text));
+    let found = found.map(|line| line.text.trim().to_owned());
+    found.ok_or_else(|| {
+        Flaw::Seen(match naming().count() {
+            0 => format!("the output since the signal does not name `{name}`"),
+            _ => format!("the output names `{name}` without its age"),
+        })
+    })
 }
 
 /// A number with a unit of time behind it ("4.8s", "4800 ms"), or a field named for one.
@@ -182,6 +190,21 @@ const BLOCKED: (&str, &str) = (
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Stream;
+
+    #[test]
+    fn what_was_printed_before_the_signal_is_no_report() {
+        let cause = Instant::now() + Duration::from_secs(1);
+        let line = |at, text: &str| Line { stream: Stream::Stderr, at, text: text.to_owned() };
+        let before = line(cause - Duration::from_millis(1), "GET /work took 3 ms");
+        let seen = naming(std::slice::from_ref(&before), cause, "GET /work").unwrap_err();
+        assert!(seen.to_string().contains("does not name"), "{seen}");
+        let ageless = [before.clone(), line(cause, "GET /work was cut")];
+        let seen = naming(&ageless, cause, "GET /work").unwrap_err();
+        assert!(seen.to_string().contains("without its age"), "{seen}");
+        let told = [before, line(cause, "  GET /work in flight for 3 s")];
+        assert_eq!(naming(&told, cause, "GET /work").unwrap(), "GET /work in flight for 3 s");
+    }
 
     #[test]
     fn knows_an_age_when_it_sees_one() {
