@@ -51,6 +51,7 @@
 
 mod client;
 mod error;
+mod escapes;
 mod events;
 mod exit_codes;
 mod flaw;

@@ -3,21 +3,39 @@
 //! It is never anyone's controlling terminal, so no signal comes from it; the process only
 //! sees that its streams are terminals.
 
-use std::{io, process::Stdio};
+use std::{
+    io,
+    pin::Pin,
+    process::Stdio,
+    task::{Context, Poll, ready},
+};
 
 use rustix::{
     fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
-use tokio::net::unix::pipe::Receiver;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::unix::pipe::Receiver,
+};
+
+use crate::escapes::Escapes;
 
 /// Our end and the three streams for the process.
 #[derive(Debug)]
 pub(crate) struct Pty {
-    pub(crate) ours: Receiver,
+    pub(crate) ours: Ours,
     pub(crate) stdin: Stdio,
     pub(crate) stdout: Stdio,
     pub(crate) stderr: Stdio,
+}
+
+/// What is printed there, without colours and the like: a program that sees a terminal prints
+/// them, and a line must be known by its text all the same.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    printed: Receiver,
+    escapes: Escapes,
 }
 
 /// Opens a new pseudo-terminal. Must be called inside a tokio runtime with IO.
@@ -31,11 +49,35 @@ pub(crate) fn open() -> io::Result<Pty> {
     fcntl_setfl(&ours, fcntl_getfl(&ours)? | OFlags::NONBLOCK)?;
     Ok(Pty {
         // Not a pipe, but read like one: tokio's own safe way to poll a descriptor of ours.
-        ours: Receiver::from_owned_fd_unchecked(ours)?,
+        ours: Ours {
+            printed: Receiver::from_owned_fd_unchecked(ours)?,
+            escapes: Escapes::default(),
+        },
         stdin: Stdio::from(theirs.try_clone()?),
         stdout: Stdio::from(theirs.try_clone()?),
         stderr: Stdio::from(theirs),
     })
+}
+
+impl AsyncRead for Ours {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut chunk = [0; 4096];
+        loop {
+            let room = into.remaining().min(chunk.len());
+            let mut read = ReadBuf::new(&mut chunk[..room]);
+            ready!(Pin::new(&mut self.printed).poll_read(cx, &mut read))?;
+            let text: Vec<_> = self.escapes.strip(read.filled()).collect();
+            // Nothing at all is the end; nothing but escapes is not.
+            if !text.is_empty() || read.filled().is_empty() {
+                into.put_slice(&text);
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -44,6 +86,22 @@ mod tests {
 
     use super::*;
     use crate::output::{Output, Stream, read_lines};
+
+    #[tokio::test]
+    async fn colours_are_taken_out_of_what_is_printed_there() {
+        let pty = open().unwrap();
+        let mut command = tokio::process::Command::new("printf");
+        command.arg("\\033[1;32mrea\\033]0;a title\\007d\\033(By\\033[0m\\n\\033[0m");
+        command.stdin(pty.stdin).stdout(pty.stdout).stderr(pty.stderr);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let output = Output::new();
+        let reading = read_lines(pty.ours, Stream::Terminal, output.clone());
+        tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap();
+        assert!(child.wait().await.unwrap().success());
+        let lines = output.lines();
+        assert_eq!((lines.len(), lines[0].text.as_str()), (1, "ready"), "{lines:?}");
+    }
 
     #[tokio::test]
     async fn a_process_on_it_sees_terminals_and_its_output_comes_back() {

@@ -23,8 +23,7 @@ pub struct Scenario {
     mend: &'static str,
     needs: &'static [Need],
     play: fn(&mut Stage) -> BoxFuture<'_, Result<(), Flaw>>,
-    /// One process, or as many as [`Subject::stop_count`] says.
-    repeated: Repeated,
+    starts: Starts,
     by_http1: ByHttp1,
 }
 
@@ -92,11 +91,12 @@ pub enum Need {
     Ws,
 }
 
-/// How many processes a scenario starts.
+/// How many processes a scenario starts, at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeated {
-    Few,
+enum Starts {
+    /// As many as [`Subject::stop_count`] says.
     StopCount,
+    Times(usize),
 }
 
 /// Whether its clients speak HTTP/1 to the main port. Those of HTTP/2 say so by their needs.
@@ -121,14 +121,20 @@ impl Scenario {
             mend,
             needs,
             play,
-            repeated: Repeated::Few,
+            starts: Starts::Times(FEW),
             by_http1: ByHttp1::UnlessHttp2,
         }
     }
 
     /// It starts and stops the process [`Subject::stop_count`] times.
     pub(crate) const fn repeated(mut self) -> Self {
-        self.repeated = Repeated::StopCount;
+        self.starts = Starts::StopCount;
+        self
+    }
+
+    /// It starts and stops the process so many times.
+    pub(crate) const fn starting(mut self, times: usize) -> Self {
+        self.starts = Starts::Times(times);
         self
     }
 
@@ -151,7 +157,7 @@ impl Scenario {
         let outcome = match self.lacks(subject) {
             Some(what) => Outcome::Skipped { why: format!("needs {what}") },
             None => {
-                let limit = self.limit(subject);
+                let limit = self.limit(&stage.subject);
                 match timeout(limit, (self.play)(&mut stage)).await {
                     Ok(Ok(())) => Outcome::Pass,
                     // That says nothing about how it stops.
@@ -208,12 +214,13 @@ impl Scenario {
 
     /// The overall limit: above the sum of the waits inside, against surprises only.
     fn limit(&self, subject: &Subject) -> Duration {
-        let stop = subject.start_timeout + subject.grace + subject.request_timeout;
-        let spare = Duration::from_secs(10);
-        match self.repeated {
-            Repeated::Few => 3 * stop + spare,
-            Repeated::StopCount => subject.stop_count.max(1) * stop + spare,
-        }
+        let one = subject.start_timeout.saturating_add(subject.grace);
+        let one = one.saturating_add(subject.request_timeout);
+        let starts = match self.starts {
+            Starts::StopCount => subject.stop_count.max(1),
+            Starts::Times(times) => u32::try_from(times).unwrap_or(u32::MAX),
+        };
+        one.saturating_mul(starts).saturating_add(SPARE)
     }
 }
 
@@ -305,6 +312,9 @@ impl fmt::Display for Need {
     }
 }
 
+/// Scenarios start one or two; the time of a third is spare.
+const FEW: usize = 3;
+const SPARE: Duration = Duration::from_secs(10);
 const LAME_DUCK_MIN: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
@@ -318,6 +328,25 @@ mod tests {
         let verdict = scenario.run(&Subject::new("/nonexistent")).await;
         let Outcome::Skipped { why } = verdict.outcome() else { panic!("{verdict}") };
         assert!(why.contains("`ws`"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn what_the_stop_signal_contradicts_is_not_judged() {
+        let scenario = crate::by_name("signals-sigquit").unwrap();
+        let subject = Subject::new("/nonexistent").routes(Routes::conventional());
+        let verdict = scenario.run(&subject.stop_signal(crate::Signal::Quit)).await;
+        let Outcome::Skipped { why } = verdict.outcome() else { panic!("{verdict}") };
+        assert!(why.contains("SIGQUIT"), "{why}");
+    }
+
+    #[test]
+    fn the_limit_has_room_for_all_starts() {
+        let seconds = Duration::from_secs;
+        let subject = Subject::new("x").grace(seconds(60)).lame_duck(seconds(45)).stop_count(7);
+        for (name, starts) in [("signals-sigterm-at-start", 8), ("load-keep-alive", 7)] {
+            let limit = crate::by_name(name).unwrap().limit(&subject);
+            assert!(limit > starts * seconds(45 + 1), "{name}: {limit:?}");
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use lifecycle_drill::{
-    Ended, Process, ReadyWhen, Setting, Signal, SignalError, StartError, Stream, Subject, by_name,
+    Ended, Outcome, Process, ReadyWhen, Setting, Signal, SignalError, StartError, Stream, Subject,
+    by_name,
 };
 use tokio::time::timeout;
 
@@ -99,6 +100,18 @@ async fn dead(pids: &[String]) {
 fn lives(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.starts_with(" Z"))
+}
+
+/// What it prints there may be something else: a bar of progress, say. Elsewhere it is ready.
+#[tokio::test]
+async fn one_that_is_not_ready_on_a_terminal_is_not_judged_there() {
+    let subject = shell("test -t 1 || echo ready; exec sleep 60")
+        .start_timeout(Duration::from_millis(300))
+        .lame_duck(Duration::from_secs(1))
+        .ready_when(ReadyWhen::Line("ready".into()));
+    let verdict = by_name("signals-sigint-terminal").unwrap().run(&subject).await;
+    let Outcome::Skipped { why } = verdict.outcome() else { panic!("{verdict}") };
+    assert!(why.contains("on a terminal"), "{why}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
+    error::StartError,
     flaw::{During as _, Flaw, ensure, ms},
     process::{Ended, Setting},
     routes::lasting,
@@ -40,6 +41,7 @@ pub(super) const SCENARIOS: [Scenario; 6] = [
         &[Need::OrdinaryPid],
         |stage| Box::pin(first_milliseconds(stage)),
     )
+    .starting(DELAYS_MS.len())
     .without_http1(),
     Scenario::new(
         Theme::Signals,
@@ -101,7 +103,7 @@ async fn full_sequence(stage: &mut Stage, signal: Signal) -> Result<(), Flaw> {
 }
 
 async fn first_milliseconds(stage: &mut Stage) -> Result<(), Flaw> {
-    for delay in [0, 1, 2, 5, 10, 20, 50, 100].map(Duration::from_millis) {
+    for delay in DELAYS_MS.map(Duration::from_millis) {
         stage.spawn()?;
         // A process at its start tells nothing that one could wait for: time is the input here.
         sleep(delay).await;
@@ -128,7 +130,13 @@ async fn first_milliseconds(stage: &mut Stage) -> Result<(), Flaw> {
 }
 
 async fn interrupt_on_terminal(stage: &mut Stage) -> Result<(), Flaw> {
-    stage.start(Setting::Terminal).await?;
+    match stage.start(Setting::Terminal).await {
+        // It may print something else there. That it starts at all, others look at.
+        Err(Flaw::Start(error @ StartError::NotReady { .. })) => {
+            return Err(Flaw::Skip(format!("on a terminal: {error}")));
+        }
+        started => started?,
+    }
     let base = stage.signal(Signal::Int)?;
     // Well before the lame duck would be over.
     let by = stage.subject.lame_duck * 3 / 4;
@@ -137,6 +145,9 @@ async fn interrupt_on_terminal(stage: &mut Stage) -> Result<(), Flaw> {
 }
 
 async fn quit(stage: &mut Stage) -> Result<(), Flaw> {
+    if stage.subject.stop_signal == Signal::Quit {
+        return Err(Flaw::Skip("SIGQUIT is what an ordinary stop is asked for with".to_owned()));
+    }
     stage.start(Setting::Plain).await?;
     let mut wire = stage.wire().await?;
     wire.send(stage.get_work(Duration::from_secs(600))).await.during("asking for long work")?;
@@ -168,6 +179,8 @@ impl Stage {
     }
 }
 
+/// From the start of a process to its signal.
+const DELAYS_MS: [u64; 8] = [0, 1, 2, 5, 10, 20, 50, 100];
 /// Its clock and ours may differ by a tick and a rounding.
 const CLOCKS_APART: Duration = Duration::from_millis(50);
 const QUIT_LIMIT: Duration = Duration::from_secs(1);
