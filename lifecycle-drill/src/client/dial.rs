@@ -236,3 +236,59 @@ const H2: Option<&[u8]> = Some(b"h2");
 /// The kernel drops a SYN that meets a full or closing backlog and repeats it after 1 s: longer
 /// than that, so that a refusal is seen as one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// Shakes hands with a server that speaks these protocols. What the client comes to, and the
+    /// name that the server was asked for.
+    async fn shake(
+        host: Option<&str>,
+        protocols: &[&str],
+    ) -> (Result<Stream, WireError>, Option<String>) {
+        let made = rcgen::generate_simple_self_signed(["any".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let head = Arc::new(Head::new(address, host, Headers::default()));
+        let peer = Peer { tls: Some(Tls::new()), head, ..address.into() };
+        let serve = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(stream).await.unwrap();
+            stream.get_ref().1.server_name().map(str::to_owned)
+        };
+        tokio::join!(peer.dial(Alpn::Http2, LIMIT), serve)
+    }
+
+    #[tokio::test]
+    async fn tls_asks_for_the_host_by_its_name_and_for_an_address_by_none() {
+        let (stream, name) = shake(Some("shop.example:443"), &["h2"]).await;
+        assert_eq!((stream.is_ok(), name.as_deref()), (true, Some("shop.example")));
+        let (stream, name) = shake(None, &["h2"]).await;
+        assert_eq!((stream.is_ok(), name), (true, None));
+    }
+
+    #[tokio::test]
+    async fn tls_that_does_not_choose_http2_is_no_connection_of_http2() {
+        let (stream, _) = shake(None, &[]).await;
+        let error = stream.unwrap_err();
+        assert_eq!(error.fate, Fate::ResetInConnect);
+        assert!(error.source.unwrap().to_string().contains("ALPN"));
+    }
+}
