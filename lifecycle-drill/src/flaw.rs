@@ -20,6 +20,9 @@ pub(crate) enum Flaw {
     Signal(#[from] SignalError),
     #[error("cannot start: {}", chain(.0))]
     Start(#[from] StartError),
+    /// This machine has kept the clients from their part.
+    #[error("{0} on this machine")]
+    Unjudged(String),
     #[error("{doing}: {}", chain(source))]
     Wire { doing: &'static str, source: WireError },
 }
@@ -31,7 +34,10 @@ pub(crate) trait During<T> {
 
 impl<T> During<T> for Result<T, WireError> {
     fn during(self, doing: &'static str) -> Result<T, Flaw> {
-        self.map_err(|source| Flaw::Wire { doing, source })
+        self.map_err(|source| match source.fate {
+            fate if fate.is_of_this_machine() => Flaw::Unjudged(format!("{doing}: {fate}")),
+            _ => Flaw::Wire { doing, source },
+        })
     }
 }
 
@@ -71,6 +77,15 @@ fn chain(error: &(impl std::error::Error + 'static)) -> impl fmt::Display {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_no_flaw_of_the_service() {
+        for fate in [crate::Fate::NoDescriptor, crate::Fate::NoLocalPort] {
+            let failed: Result<(), _> = Err(WireError::new(fate));
+            let flaw = failed.during("connecting").unwrap_err();
+            assert!(matches!(flaw, Flaw::Unjudged(_)), "{flaw}");
+        }
+    }
 
     #[test]
     fn a_flaw_shows_its_sources() {

@@ -161,7 +161,9 @@ impl Scenario {
                 match timeout(limit, (self.play)(&mut stage)).await {
                     Ok(Ok(())) => Outcome::Pass,
                     // That says nothing about how it stops.
-                    Ok(Err(flaw @ Flaw::Start(_))) => Outcome::NotStarted { why: flaw.to_string() },
+                    Ok(Err(flaw @ (Flaw::Start(_) | Flaw::Unjudged(_)))) => {
+                        Outcome::NotStarted { why: flaw.to_string() }
+                    }
                     Ok(Err(Flaw::Skip(why))) => Outcome::Skipped { why },
                     Ok(Err(flaw)) => Outcome::Fail { seen: flaw.to_string() },
                     Err(_) => Outcome::Fail { seen: format!("not over after {limit:?}") },

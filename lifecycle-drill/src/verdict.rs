@@ -30,7 +30,8 @@ pub enum Outcome {
         /// What was seen instead.
         seen: String,
     },
-    /// The process could not be started (again), so that nothing was judged.
+    /// The process could not be started (again), or this machine had no room for its clients, so
+    /// that nothing was judged.
     NotStarted {
         /// What kept it.
         why: String,

@@ -2,11 +2,14 @@
 
 use std::{fmt, io};
 
+use rustix::io::Errno;
+
 /// What became of one request, as its client saw it. There is no retry behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Fate {
-    /// A whole response arrived.
+    /// A whole response arrived. One that only the end of its connection ends (HTTP/1.0 without
+    /// a length) counts as whole: if it was cut, nobody can tell.
     Answered {
         /// Its status.
         status: u16,
@@ -20,6 +23,8 @@ pub enum Fate {
     EofBeforeResponse,
     /// What came is not HTTP.
     Garbled,
+    /// This machine has no file descriptor left for a connection: nothing about the server.
+    NoDescriptor,
     /// This machine has no port left to connect from: nothing about the server.
     NoLocalPort,
     /// HTTP/2: the server said that it did not process the stream (above the last id of its
@@ -53,6 +58,12 @@ impl Fate {
             Self::Answered { status, .. } => Some(status),
             _ => None,
         }
+    }
+
+    /// Whether it tells of this machine alone, and nothing of the server.
+    #[must_use]
+    pub(crate) fn is_of_this_machine(self) -> bool {
+        matches!(self, Self::NoDescriptor | Self::NoLocalPort)
     }
 
     /// Whether a kubelet takes it for the success of a probe: any status of 200 to 399.
@@ -89,6 +100,7 @@ impl Fate {
             Self::ConnectTimedOut => "connect timed out",
             Self::EofBeforeResponse => "closed before any response",
             Self::Garbled => "garbled",
+            Self::NoDescriptor => "no file descriptor",
             Self::NoLocalPort => "no local port",
             Self::NotProcessed => "not processed (says the server)",
             Self::NotSent => "not sent",
@@ -138,7 +150,10 @@ impl WireError {
 
     /// An IO error of connect.
     pub(crate) fn connecting(error: io::Error) -> Self {
+        let no_descriptor =
+            matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE));
         let fate = match error.kind() {
+            _ if no_descriptor => Fate::NoDescriptor,
             io::ErrorKind::ConnectionRefused => Fate::Refused,
             io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Fate::NoLocalPort,
             io::ErrorKind::TimedOut => Fate::ConnectTimedOut,
@@ -181,7 +196,13 @@ mod tests {
         assert_eq!(WireError::talking(reset(), 0, false).fate, Fate::ResetInConnect);
         assert_eq!(WireError::talking(reset(), 9, false).fate, Fate::ResetAfterSent);
         assert_eq!(WireError::talking(reset(), 9, true).fate, Fate::Truncated);
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert_eq!(WireError::connecting(refused).fate, Fate::Refused);
+        let connecting = |errno: Errno| WireError::connecting(errno.into()).fate;
+        assert_eq!(connecting(Errno::CONNREFUSED), Fate::Refused);
+        assert_eq!(connecting(Errno::MFILE), Fate::NoDescriptor);
+        assert_eq!(connecting(Errno::NFILE), Fate::NoDescriptor);
+        assert_eq!(connecting(Errno::ADDRNOTAVAIL), Fate::NoLocalPort);
+        for fate in [Fate::NoDescriptor, Fate::NoLocalPort] {
+            assert!(fate.is_of_this_machine() && !fate.is_lost(), "{fate}");
+        }
     }
 }

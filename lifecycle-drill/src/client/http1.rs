@@ -178,9 +178,16 @@ impl Reader {
     }
 
     fn head(&mut self, buffer: &mut BytesMut) -> Result<bool, Garbled> {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut parsed = httparse::Response::new(&mut headers);
-        let length = match parsed.parse(buffer) {
+        let (mut few, mut many);
+        few = [httparse::EMPTY_HEADER; HEADERS_USUAL];
+        let mut parsed = httparse::Response::new(&mut few);
+        let mut status = parsed.parse(buffer);
+        if matches!(status, Err(httparse::Error::TooManyHeaders)) {
+            many = vec![httparse::EMPTY_HEADER; HEADERS_MAX];
+            parsed = httparse::Response::new(&mut many);
+            status = parsed.parse(buffer);
+        }
+        let length = match status {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return Ok(false),
             Err(_) => return Err(Garbled("bad head")),
@@ -248,7 +255,9 @@ fn chunk_size(line: &[u8]) -> Result<u64, Garbled> {
 }
 
 const BODY_KEPT: usize = 1024 * 1024;
-const HEADERS_MAX: usize = 64;
+const HEADERS_USUAL: usize = 64;
+/// More than any server or client of note takes.
+const HEADERS_MAX: usize = 1024;
 const LINE_MAX: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -314,6 +323,16 @@ mod tests {
             let (reader, _) = read(head.as_bytes());
             assert_eq!(reader.into_response().unwrap().closes(), closes, "{head}");
         }
+    }
+
+    #[test]
+    fn many_headers_are_no_nonsense() {
+        let many: String = (0..500).map(|number| format!("x-{number}: v\r\n")).collect();
+        let whole = format!("HTTP/1.1 204 No Content\r\n{many}\r\n");
+        let mut reader = Reader::new();
+        reader.feed(&mut BytesMut::from(whole.as_bytes())).unwrap();
+        let response = reader.into_response().unwrap();
+        assert_eq!((response.status(), response.header("x-499")), (204, Some("v")));
     }
 
     #[test]

@@ -94,6 +94,7 @@ async fn stops(stage: &mut Stage, clients: u32, manner: Manner, stops: Stops) ->
         sum.merge(&stop.account);
         // Kept at once: a later failure to stop must not hide what was counted.
         stage.ledger = Some(sum.all.clone());
+        sum.can_be_judged()?;
         stop.exit
             .map_err(|flaw| Flaw::Seen(format!("stop {number}: {flaw}; so far {}", sum.all)))?;
     }

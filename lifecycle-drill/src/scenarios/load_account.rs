@@ -42,8 +42,8 @@ impl Account {
             When::BeforeSignal => self.before_signal.add(fate),
             When::LameDuck | When::Later => self.since_signal.add(fate),
         }
-        let ours = matches!(fate, Fate::NoLocalPort);
-        if when == When::LameDuck && connection == Connection::Failed && !ours {
+        let of_server = connection == Connection::Failed && !fate.is_of_this_machine();
+        if when == When::LameDuck && of_server {
             self.turned_away.add(fate);
         }
     }
@@ -56,8 +56,17 @@ impl Account {
         self.turned_away.merge(&other.turned_away);
     }
 
+    /// This machine must have had what the clients need.
+    pub(super) fn can_be_judged(&self) -> Result<(), Flaw> {
+        match self.all.count(|fate| fate == Fate::NoDescriptor) {
+            0 => Ok(()),
+            _ => Err(Flaw::Unjudged(format!("too many clients (see ulimit -n): {}", self.all))),
+        }
+    }
+
     /// Everything answered, and as before the signal, when the quick route had this status.
     pub(super) fn judge(&self, quick_status: u16, stop_count: u32) -> Result<(), Flaw> {
+        self.can_be_judged()?;
         let all = &self.all;
         ensure(all.answered() > 0, || format!("no request was answered at all: {all}"))?;
         ensure(all.lost() == 0, || format!("requests lost in {stop_count} stops: {all}"))?;
@@ -128,5 +137,6 @@ mod tests {
         assert_eq!(with(Fate::NotSent, When::LameDuck, Made), "pass");
         // Says nothing of the server.
         assert_eq!(with(Fate::NoLocalPort, When::LameDuck, Failed), "pass");
+        assert!(with(Fate::NoDescriptor, When::LameDuck, Failed).contains("no file descriptor"));
     }
 }

@@ -146,7 +146,7 @@ impl Retries {
         let when = plan.now();
         account.add(fate, when, Connection::Failed);
         match (fate, when) {
-            (Fate::Refused, When::Later) => return false,
+            (Fate::Refused, When::Later) | (Fate::NoDescriptor, _) => return false,
             (Fate::Refused, When::BeforeSignal | When::LameDuck) => {
                 // Refused too early, which is judged; and a log is not to be filled with it.
                 sleep((PAUSE * 2_u32.saturating_pow(self.refused)).min(PAUSE_MAX)).await;
@@ -248,6 +248,14 @@ mod tests {
         let ledger = finish(clients).await.all;
         assert_eq!((ledger.answered(), ledger.lost()), (3, 0), "{ledger}");
         assert_eq!(ledger.count(|fate| fate == Fate::NotSent), 3, "{ledger}");
+    }
+
+    #[tokio::test]
+    async fn without_descriptors_a_client_ends_at_once() {
+        let (_tell, plan) = plan(([127, 0, 0, 1], 1).into(), Manner::OneEach);
+        let mut account = Account::default();
+        let again = Retries::default().again(Fate::NoDescriptor, &plan, &mut account).await;
+        assert!(!again && account.all.total() == 1);
     }
 
     #[tokio::test]
