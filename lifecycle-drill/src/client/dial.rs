@@ -270,10 +270,10 @@ mod tests {
         let peer = Peer { tls: Some(Tls::new()), head, ..address.into() };
         let serve = async {
             let (stream, _) = listener.accept().await.unwrap();
-            let stream = acceptor.accept(stream).await.unwrap();
+            let stream = Box::pin(acceptor.accept(stream)).await.unwrap();
             stream.get_ref().1.server_name().map(str::to_owned)
         };
-        tokio::join!(peer.dial(Alpn::Http2, LIMIT), serve)
+        tokio::join!(Box::pin(peer.dial(Alpn::Http2, LIMIT)), Box::pin(serve))
     }
 
     #[tokio::test]
