@@ -21,7 +21,7 @@ pub(crate) enum Flaw {
     #[error("cannot start: {}", chain(.0))]
     Start(#[from] StartError),
     /// This machine has kept the clients from their part.
-    #[error("{0} on this machine")]
+    #[error("{0}")]
     Unjudged(String),
     #[error("{doing}: {}", chain(source))]
     Wire { doing: &'static str, source: WireError },
@@ -35,7 +35,9 @@ pub(crate) trait During<T> {
 impl<T> During<T> for Result<T, WireError> {
     fn during(self, doing: &'static str) -> Result<T, Flaw> {
         self.map_err(|source| match source.fate {
-            fate if fate.is_of_this_machine() => Flaw::Unjudged(format!("{doing}: {fate}")),
+            fate if fate.is_of_this_machine() => {
+                Flaw::Unjudged(format!("{doing}: {fate} on this machine"))
+            }
             _ => Flaw::Wire { doing, source },
         })
     }

@@ -60,7 +60,10 @@ impl Account {
     pub(super) fn can_be_judged(&self) -> Result<(), Flaw> {
         match self.all.count(|fate| fate == Fate::NoDescriptor) {
             0 => Ok(()),
-            _ => Err(Flaw::Unjudged(format!("too many clients (see ulimit -n): {}", self.all))),
+            _ => {
+                let all = &self.all;
+                Err(Flaw::Unjudged(format!("too few descriptors for the load (ulimit -n): {all}")))
+            }
         }
     }
 
@@ -137,6 +140,6 @@ mod tests {
         assert_eq!(with(Fate::NotSent, When::LameDuck, Made), "pass");
         // Says nothing of the server.
         assert_eq!(with(Fate::NoLocalPort, When::LameDuck, Failed), "pass");
-        assert!(with(Fate::NoDescriptor, When::LameDuck, Failed).contains("no file descriptor"));
+        assert!(with(Fate::NoDescriptor, When::LameDuck, Failed).contains("too few descriptors"));
     }
 }

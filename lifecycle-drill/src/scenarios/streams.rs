@@ -194,7 +194,7 @@ mod tests {
             std::future::pending::<()>().await
         };
         tokio::select! {
-            opened = opened(&mut wire, "/events", LIMIT) => {
+            opened = Box::pin(opened(&mut wire, "/events", LIMIT)) => {
                 opened.map(drop).map_err(|flaw| flaw.to_string())
             }
             () = serve => Ok(()),
