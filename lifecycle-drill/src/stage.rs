@@ -185,9 +185,9 @@ impl Stage {
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<Instant, Flaw> {
         let now = Instant::now();
         self.cause.get_or_insert(now);
-        self.process()?.signal(signal)?;
-        self.log.mark(What::Signal(signal));
         self.begin_to_watch();
+        self.process()?.signal(signal)?;
+        self.log.mark_at(now, What::Signal(signal));
         self.note(signal.to_string());
         Ok(now)
     }
