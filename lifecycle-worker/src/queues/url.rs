@@ -36,6 +36,7 @@ impl AnyQueue {
     /// | `memory:` | in this process alone, new with each call | `memory` |
     /// | `sqlite:jobs.db`, `sqlite:///var/lib/app/jobs.db` | in a file, for the processes of one machine | `sqlite` |
     /// | `postgres://user:password@host/database`, or `postgresql://` | in PostgreSQL 13 or later | `postgres` |
+    /// | `..?sslmode=verify-full` | the same by TLS | `postgres-tls` |
     /// | `redis://user:password@host:6379/0`, `redis+unix:///path` | on Redis 7.0 or later | `redis` |
     /// | `rediss://` | the same by TLS | `redis-tls` |
     /// | `amqp://user:password@host/vhost` | on RabbitMQ 3.10 or later; no `lease=` | `amqp` |
@@ -47,7 +48,7 @@ impl AnyQueue {
     /// Two options in the query are ours: `queue=NAME` (default: `default`), and `lease=30s` for
     /// how long a claim lasts unless it is extended (a duration such as `30s`, `1m30s` or `250ms`,
     /// or seconds such as `30` or `1.5`; default: the queue's own). Of an option that is given
-    /// twice the last counts. All others are the driver's (`sslmode=require`).
+    /// twice the last counts. All others are the driver's (`sslmode=verify-full`).
     ///
     /// Nothing is created there but a SQLite file: [`Queue::prepare`](crate::Queue::prepare) does
     /// that.

@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow, PgSslMode,
+};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, PgPool, Postgres};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -26,6 +28,14 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, QueueError> {
         // The text of the error has no part of the URL, which may hold a password.
         QueueError::Invalid { what: format!("the URL is none of PostgreSQL: {error}") }
     })?;
+    let needs_tls = matches!(
+        options.get_ssl_mode(),
+        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
+    );
+    if needs_tls && cfg!(not(feature = "postgres-tls")) {
+        let what = "this sslmode needs the feature `postgres-tls`".to_owned();
+        return Err(QueueError::Unsupported { what });
+    }
     Ok(options.disable_statement_logging())
 }
 
@@ -44,7 +54,9 @@ pub(super) async fn pool(options: PgConnectOptions) -> Result<PgPool, QueueError
         .before_acquire(|connection, meta| {
             Box::pin(async move {
                 if meta.idle_for > TRUSTED {
-                    connection.ping().await?;
+                    // One that says nothing is closed, and leaves time for a new one.
+                    let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+                    timeout(PING_BOUND, connection.ping()).await.map_err(late)??;
                 }
                 Ok(true)
             })
@@ -134,6 +146,8 @@ const CONNECTIONS: u32 = 8;
 const CONNECT_BOUND: Duration = Duration::from_secs(5);
 /// How long an idle connection is taken to be one.
 const TRUSTED: Duration = Duration::from_secs(1);
+/// How long an idle connection may take to show that it is one.
+const PING_BOUND: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -167,5 +181,14 @@ mod tests {
             assert!(matches!(error, QueueError::Invalid { .. }), "{error:?}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn tls_takes_its_feature() {
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let said = options(&format!("postgres://localhost/?sslmode={mode}"));
+            assert_eq!(said.is_ok(), cfg!(feature = "postgres-tls"), "{said:?}");
+        }
+        assert!(options("postgres://localhost/?sslmode=prefer").is_ok());
     }
 }

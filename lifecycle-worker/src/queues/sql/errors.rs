@@ -29,6 +29,8 @@ pub(in super::super) fn mapped(
         sqlx::Error::PoolTimedOut => QueueError::unavailable(
             "no connection: it is refused or not answered, or all of the pool's are in use",
         ),
+        // A server without it, or certificates that are none: a handshake that fails is IO.
+        sqlx::Error::Tls(source) => QueueError::Invalid { what: format!("TLS: {source}") },
         sqlx::Error::Configuration(source) => QueueError::Invalid { what: source.to_string() },
         sqlx::Error::InvalidArgument(what) => QueueError::Invalid { what },
         sqlx::Error::Encode(source) => QueueError::Invalid { what: source.to_string() },
