@@ -2,8 +2,10 @@
 
 mod common;
 mod full;
+mod latin1;
 mod postgres;
 mod sqlite;
+mod tls;
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -131,23 +131,44 @@ impl PostgresQueue {
     }
 
     pub(super) async fn fail_all(&self, jobs: &[Fail]) -> Vec<Settled> {
-        let keys: Vec<_> = jobs.iter().map(|job| sql::key(&job.receipt)).collect();
         // An error is for people: a zero byte in it is no reason not to keep it.
-        let errors = jobs.iter().map(|job| job.error.replace('\0', "\u{fffd}"));
+        let whole = |job: &Fail| job.error.replace('\0', "\u{fffd}");
+        let mut touched = self.fail_these(jobs, whole).await;
+        if !matches!(touched, Err(QueueError::Invalid { .. })) {
+            self.shared.parking.wake();
+            return settled(jobs, &touched);
+        }
+        // The database's encoding may have no such characters: that is one job's, and its error
+        // is less than the job.
+        let ascii =
+            |job: &Fail| job.error.replace(|char: char| !matches!(char, '\u{1}'..='\u{7f}'), "?");
+        let mut said = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let job = std::slice::from_ref(job);
+            touched = self.fail_these(job, whole).await;
+            if matches!(touched, Err(QueueError::Invalid { .. })) {
+                touched = self.fail_these(job, ascii).await;
+            }
+            said.extend(settled(job, &touched));
+        }
+        self.shared.parking.wake();
+        said
+    }
+
+    async fn fail_these(&self, jobs: &[Fail], error: impl Fn(&Fail) -> String) -> Touched {
+        let errors = jobs.iter().map(error);
         let checkpoints = jobs.iter().map(|job| blob(job.checkpoint.as_ref()));
         let delays = jobs.iter().map(|job| match job.next {
             Next::Dead => None,
             Next::Retry(delay) => Some(sql::micros(delay)),
         });
         let statement = self
-            .keyed(statements::FAIL, &keys)
+            .keyed(statements::FAIL, &keys(jobs))
             .bind(errors.collect::<Vec<_>>())
             .bind(checkpoints.collect::<Vec<_>>())
             .bind(delays.collect::<Vec<_>>())
             .bind(CHANNEL);
-        let touched = self.touch(statement).await;
-        self.shared.parking.wake();
-        sql::settled(&keys, &touched)
+        self.touch(statement).await
     }
 
     pub(super) async fn extend_all(&self, jobs: &[Extend]) -> Vec<Extended> {
@@ -185,6 +206,14 @@ impl PostgresQueue {
         let rows = self.rows(statement).await?;
         rows.iter().map(|row| Ok((column(row, "id")?, column(row, "claim")?))).collect()
     }
+}
+
+fn keys(jobs: &[Fail]) -> Vec<Key> {
+    jobs.iter().map(|job| sql::key(&job.receipt)).collect()
+}
+
+fn settled(jobs: &[Fail], touched: &Touched) -> Vec<Settled> {
+    sql::settled(&keys(jobs), touched)
 }
 
 fn push_statement(

@@ -71,7 +71,12 @@ use crate::stats::{DeadJob, Stats};
 ///
 /// A claim that waits is woken by `NOTIFY`, and looks by itself every [`poll`](Self::poll), when
 /// the next job is due, and when a lease ends. Behind a pooler that ends sessions between
-/// statements nobody can listen, and the poll is what is left.
+/// statements nobody can listen, and the poll is what is left; it has to keep track of prepared
+/// statements (PgBouncer from 1.21 on, with `max_prepared_statements`), for without that they are
+/// another client's now and then, and each such call fails.
+///
+/// The database's encoding should be UTF8. In another a push whose kind, headers or dedupe key it
+/// cannot write is refused; an error that it cannot write is kept in ASCII.
 ///
 /// # Examples
 /// ```no_run
@@ -99,14 +104,17 @@ impl PostgresQueue {
     /// Connects to that database, for the queue of that name.
     ///
     /// The pool is this queue's own: up to 8 connections, and one to listen with. One connection
-    /// is made at once, to tell early what is wrong; it creates nothing.
+    /// is made at once, to tell early what is wrong; it creates nothing. `?sslmode=verify-full`
+    /// and its sisters need the feature `postgres-tls`: by default (`prefer`) the connection is
+    /// encrypted where feature and server can, and nothing is verified.
     ///
     /// # Cancel safety
     /// Cancel safe: nothing was claimed, and the connection is closed.
     ///
     /// # Errors
     /// [`QueueError::Invalid`] for a URL or a name that is none, or a database that does not
-    /// exist, [`QueueError::Denied`] for wrong credentials, [`QueueError::Unavailable`] when
+    /// exist or a server that has no TLS where that is asked for, [`QueueError::Unsupported`] for
+    /// TLS without its feature, [`QueueError::Denied`] for wrong credentials, [`QueueError::Unavailable`] when
     /// nobody answers within 5 s.
     pub async fn connect(url: &str, queue: impl Into<String>) -> Result<Self, QueueError> {
         let name = sql::queue_name(queue.into())?;
@@ -139,7 +147,7 @@ impl PostgresQueue {
         Self { shared: Arc::new(shared), settings: Settings::new(POLL) }
     }
 
-    /// How long a claim lasts unless it is extended. Default: 30 s.
+    /// How long a claim lasts unless it is extended. Default: 30 s. At least 1 ms.
     pub fn lease(self, lease: Duration) -> Self {
         Self { settings: self.settings.lease(lease), ..self }
     }
