@@ -42,7 +42,7 @@ impl Settings {
     }
 
     pub(super) fn lease(self, lease: Duration) -> Self {
-        Self { lease: lease.min(LONGEST), ..self }
+        Self { lease: lease.clamp(SHORTEST, LONGEST), ..self }
     }
 
     pub(super) fn call_bound(self, call_bound: Duration) -> Self {
@@ -50,7 +50,7 @@ impl Settings {
     }
 
     pub(super) fn poll(self, poll: Duration) -> Self {
-        Self { poll: poll.min(LONGEST), ..self }
+        Self { poll: poll.clamp(SHORTEST, LONGEST), ..self }
     }
 
     pub(super) fn capabilities(&self) -> Capabilities {
@@ -207,12 +207,22 @@ const CALL_BOUND: Duration = Duration::from_secs(5);
 const NAME_MOST: usize = 255;
 /// A hundred years: beyond it, a time may not fit into the database's.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// A lease of nothing would be lost when it is taken, and a poll of nothing would not let go.
+const SHORTEST: Duration = Duration::from_millis(1);
 /// Ids begin at 1.
 const NO_KEY: Key = (-1, -1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_set_is_neither_nothing_nor_without_end() {
+        for (asked, kept) in [(Duration::ZERO, SHORTEST), (Duration::MAX, LONGEST)] {
+            let settings = Settings::new(Duration::from_secs(1)).lease(asked).poll(asked);
+            assert_eq!((settings.lease, settings.poll), (kept, kept));
+        }
+    }
 
     #[test]
     fn a_receipt_of_another_broker_has_a_key_that_no_row_has() {

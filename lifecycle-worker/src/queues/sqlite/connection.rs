@@ -68,7 +68,7 @@ pub(super) async fn pool(options: SqliteConnectOptions) -> Result<SqlitePool, Qu
     let opened = timeout(BUSY, async {
         // Bound: BUSY, above.
         loop {
-            match pool.acquire().await.map_err(error) {
+            match pool.acquire().await.map_err(first_error) {
                 Err(QueueError::Unavailable(_)) => sleep(OPEN_AGAIN).await,
                 opened => return opened.map(drop),
             }
@@ -163,8 +163,13 @@ async fn within<T>(mut transaction: Transaction<'_, Sqlite>, work: Work<T>) -> R
 }
 
 fn is_busy(error: &sqlx::Error) -> bool {
+    code(error) == Some(BUSY_CODE)
+}
+
+/// The low byte of SQLite's own code.
+fn code(error: &sqlx::Error) -> Option<i32> {
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
-    code.is_some_and(|code| code & 0xff == 5)
+    code.map(|code| code & 0xff)
 }
 
 /// The machine's clock, in microseconds since 1970: the one that all processes on a file share.
@@ -175,6 +180,16 @@ pub(super) fn now() -> i64 {
 
 pub(super) fn error(error: sqlx::Error) -> QueueError {
     mapped(error, |error| fault(error.code().as_deref().unwrap_or_default(), error.message()))
+}
+
+/// Of the first time that the file is opened, where `CANTOPEN` is a folder that is missing.
+fn first_error(cause: sqlx::Error) -> QueueError {
+    match &cause {
+        sqlx::Error::Database(said) if code(&cause) == Some(CANTOPEN) => {
+            QueueError::Invalid { what: said.message().to_owned() }
+        }
+        _ => error(cause),
+    }
 }
 
 /// Whose fault a code is; its low byte is what is documented, the rest a detail.
@@ -188,12 +203,15 @@ fn fault(code: &str, message: &str) -> Fault {
         1 if message.contains("syntax error") => Fault::Invalid,
         // PERM, READONLY, AUTH.
         3 | 8 | 23 => Fault::Denied,
-        // CORRUPT, CANTOPEN (the folder is missing), TOOBIG, MISMATCH, NOTADB.
-        11 | 14 | 18 | 20 | 26 => Fault::Invalid,
+        // CORRUPT, TOOBIG, MISMATCH, NOTADB.
+        11 | 18 | 20 | 26 => Fault::Invalid,
+        // CANTOPEN among them: a file that was there once, and a process without descriptors.
         _ => Fault::Unavailable,
     }
 }
 
+const BUSY_CODE: i32 = 5;
+const CANTOPEN: i32 = 14;
 /// One writes, the others look.
 const CONNECTIONS: u32 = 4;
 /// How long SQLite asks again for a lock that another process has, and a file may take to open.
@@ -226,7 +244,7 @@ mod tests {
             ("517", "database is locked", Fault::Unavailable),
             ("8", "attempt to write a readonly database", Fault::Denied),
             ("1032", "attempt to write a readonly database", Fault::Denied),
-            ("14", "unable to open database file", Fault::Invalid),
+            ("14", "unable to open database file", Fault::Unavailable),
             ("26", "file is not a database", Fault::Invalid),
         ];
         for (code, message, expected) in faults {

@@ -27,7 +27,10 @@
 //! priorities one by one, so that jobs that are not yet due are never walked over.
 //!
 //! Time is the machine's clock, which all processes on a file share. When somebody sets it
-//! forward, leases end early; the fence then tells the first worker that its job is lost.
+//! forward, leases end early; the fence then tells the first worker that its job is lost. When
+//! somebody sets it back, all that was pushed before waits for as long as the clock needs to come
+//! there again, for `due` is both the place of a job and the time before which it is not claimed;
+//! leases that were given before last longer by as much.
 //!
 //! The version lies in a table of our own, and not in `user_version` or sqlx's table: those are
 //! the application's, which may keep its own tables in the same file.
@@ -59,7 +62,9 @@ use crate::stats::{DeadJob, Stats};
 ///
 /// Several queues, each by its name, may lie in one file, and several processes of one machine
 /// may use it at once; over a network file system they must not (SQLite's locks do not hold
-/// there). A clone is the same claiming identity; a second value is another one. The file has to
+/// there). Times are the machine's clock: set back by an hour, it hides jobs that were ready for
+/// that hour, and those whose worker vanished; step it by NTP's slewing, not by hand. A clone is
+/// the same claiming identity; a second value is another one. The file has to
 /// be prepared once ([`Queue::prepare`]).
 ///
 /// A claim that waits is woken at once by what a clone does, and sees what others push within
@@ -134,7 +139,7 @@ impl SqliteQueue {
         Self { shared: Arc::new(shared), settings: Settings::new(POLL) }
     }
 
-    /// How long a claim lasts unless it is extended. Default: 30 s.
+    /// How long a claim lasts unless it is extended. Default: 30 s. At least 1 ms.
     pub fn lease(self, lease: Duration) -> Self {
         Self { settings: self.settings.lease(lease), ..self }
     }
@@ -145,6 +150,7 @@ impl SqliteQueue {
     }
 
     /// How often a claim that waits looks for what other processes pushed. Default: 50 ms.
+    /// At least 1 ms.
     pub fn poll(self, poll: Duration) -> Self {
         Self { settings: self.settings.poll(poll), ..self }
     }
