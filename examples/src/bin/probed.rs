@@ -72,7 +72,8 @@ async fn run() -> Result<Report, Box<dyn Error>> {
         life.drain_by_post();
     }
     if let Some(takes) = ms("PROBED_HOOK_MS")? {
-        life.on_close("db pool", sleep(takes));
+        // In a block: a bare `sleep` would count from here.
+        life.on_close("db pool", async move { sleep(takes).await });
     }
     let listener = examples::listen().await?;
     life.spawn("http", lifecycle_tower::serve(listener, app(&life.handle(), broken)));
