@@ -37,7 +37,7 @@ async fn five_hundred_clients_at_once_are_answered() {
         let answer = one.await.unwrap().expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     stops_clean(process).await;
 }
 
@@ -59,16 +59,26 @@ async fn a_crowd_that_neither_sends_nor_reads_does_not_keep_the_platform_out() {
         }
         crowd.push(stream);
         if n % 100 == 99 {
-            let asked = timeout(Duration::from_secs(1), try_ask(address, "/livez")).await;
-            let answer = asked.unwrap_or_else(|_| panic!("no answer within 1 s beside {n}"));
-            assert_eq!(answer.map(|(status, _)| status), Some(200), "beside {n}");
+            lives(address, n).await;
         }
     }
     let began = terminate(&process);
     ends_clean(process).await;
     let took = began.elapsed();
-    assert!(took < Duration::from_millis(1_700), "the crowd delays the exit: {took:?}");
+    // The lame duck takes 1 s of it; each of the crowd has 5 s.
+    assert!(took < Duration::from_secs(4), "the crowd delays the exit: {took:?}");
     drop(crowd);
+}
+
+/// As a platform asks: an answer within a second, one of three.
+async fn lives(address: SocketAddr, beside: usize) {
+    for _ in 0..3 {
+        let asked = timeout(Duration::from_secs(1), try_ask(address, "/livez")).await;
+        if let Ok(answer) = asked {
+            return assert_eq!(answer.map(|(status, _)| status), Some(200), "beside {beside}");
+        }
+    }
+    panic!("no answer within 1 s, three times, beside {beside}");
 }
 
 #[tokio::test]
@@ -86,7 +96,8 @@ async fn those_who_wait_for_the_drain_and_read_nothing_do_not_hold_the_exit() {
     let began = terminate(&process);
     ends_clean(process).await;
     let took = began.elapsed();
-    assert!(took < Duration::from_millis(1_700), "they delay the exit: {took:?}");
+    // The lame duck takes 1 s of it; at the deadline, at 5.7 s, the process would be ended.
+    assert!(took < Duration::from_secs(4), "they delay the exit: {took:?}");
 }
 
 #[tokio::test]

@@ -87,10 +87,11 @@ pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> std::io::Result<St
     timeout(LIMIT, exchange).await.expect("the connection ends")
 }
 
-/// Sends SIGTERM; when.
+/// Sends SIGTERM; when, and not later: what comes of it counts from there.
 pub(crate) fn terminate(process: &Process) -> Instant {
+    let began = Instant::now();
     process.signal(Signal::Term).unwrap();
-    Instant::now()
+    began
 }
 
 /// The first log line of that event.
