@@ -5,13 +5,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
 const LIMIT: Duration = Duration::from_secs(10);
-/// Of the processes: drain until 1.3 s, hooks until 1.75 s.
+/// Of the processes: drain until 1.15 s, hooks until 1.75 s.
 const GRACE: &str = "2s";
+/// Of those that end at once: one that did not would take three times as long as `AT_ONCE`.
+const LONG_GRACE: &str = "20s";
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// How a process ended.
 struct End {
@@ -47,9 +51,9 @@ async fn run(mut command: Command) -> End {
 async fn stop(mut child: Child) -> End {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     while timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().expect("lives") != "ready" {}
-    let pid = child.id().unwrap().to_string();
+    let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     let began = Instant::now();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    kill_process(pid, Signal::TERM).unwrap();
     let mut stderr = String::new();
     let mut err = child.stderr.take().unwrap();
     let status = timeout(LIMIT, async {
@@ -58,6 +62,21 @@ async fn stop(mut child: Child) -> End {
     });
     let status = status.await.expect("it hangs");
     End { code: status.code(), stderr, took: began.elapsed() }
+}
+
+/// That each of a few stops is as it should be, and one within that time: a stall of the machine
+/// is not the process's. Most often one is enough.
+async fn stops_within(within: Duration, name: &str, is_right: impl Fn(&End)) {
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let end = stop(fault(name).spawn().unwrap()).await;
+        is_right(&end);
+        times.push(end.took);
+        if end.took < within {
+            return;
+        }
+    }
+    panic!("{name}: {times:?}, {within:?} at most wanted");
 }
 
 fn fault(name: &str) -> Command {
@@ -73,13 +92,15 @@ async fn a_component_that_dies_ends_the_process_at_once_with_exit_code_1() {
         ("component-fails", "component a failed: no luck"),
         ("component-ends", "component a ended"),
     ] {
-        let End { code, stderr, took } = run(fault(name)).await;
+        let mut fault = fault(name);
+        fault.env("LIFECYCLE_GRACE_PERIOD", LONG_GRACE);
+        let End { code, stderr, took } = run(fault).await;
         assert_eq!(code, Some(1), "{name}: {stderr}");
         assert!(stderr.contains(cause), "{name}: {stderr}");
         for hook in ["first", "last"] {
             assert!(stderr.contains(&format!("the hook {hook} ran")), "{name}: {stderr}");
         }
-        assert!(took < Duration::from_secs(1), "{name}: {took:?}");
+        assert!(took < AT_ONCE, "{name}: {took:?}");
     }
 }
 
@@ -93,24 +114,27 @@ async fn a_start_that_fails_says_why_in_its_first_line_and_ends_at_once() {
         ("after-itself", 1, "\"b\""),
         ("nonsense", 1, "none of the faults"),
     ] {
-        let End { code: got, stderr, took } = run(fault(name)).await;
+        let mut fault = fault(name);
+        fault.env("LIFECYCLE_GRACE_PERIOD", LONG_GRACE);
+        let End { code: got, stderr, took } = run(fault).await;
         assert_eq!(got, Some(code), "{name}: {stderr}");
         assert!(stderr.contains(why), "{name}: {stderr}");
         assert!(!stderr.contains("the hook"), "{name}: nothing had begun: {stderr}");
-        assert!(took < Duration::from_secs(1), "{name}: {took:?}");
+        assert!(took < AT_ONCE, "{name}: {took:?}");
     }
 }
 
 #[tokio::test]
 async fn a_component_that_never_ends_is_cut_in_time_and_named() {
-    for (name, within) in [("component-never-ends", 1_700), ("component-blocks", 2_000)] {
-        let End { code, stderr, took } = stop(fault(name).spawn().unwrap()).await;
-        assert_eq!(code, Some(3), "{name}: {stderr}");
-        assert!(stderr.contains("component a"), "{name}: {stderr}");
-        for hook in ["first", "last"] {
-            assert!(stderr.contains(&format!("the hook {hook} ran")), "{name}: {stderr}");
-        }
-        assert!(took < Duration::from_millis(within), "{name}: {took:?}");
+    for (name, within_ms) in [("component-never-ends", 1_700), ("component-blocks", 2_000)] {
+        let is_right = |End { code, stderr, .. }: &End| {
+            assert_eq!(*code, Some(3), "{name}: {stderr}");
+            assert!(stderr.contains("component a"), "{name}: {stderr}");
+            for hook in ["first", "last"] {
+                assert!(stderr.contains(&format!("the hook {hook} ran")), "{name}: {stderr}");
+            }
+        };
+        stops_within(Duration::from_millis(within_ms), name, is_right).await;
     }
 }
 
@@ -122,13 +146,14 @@ async fn a_bad_hook_is_named_and_skips_no_other() {
         ("hook-hangs", 3, "hook bad aborted"),
         ("hook-blocks", 3, "hook bad aborted"),
     ] {
-        let End { code: got, stderr, took } = stop(fault(name).spawn().unwrap()).await;
-        assert_eq!(got, Some(code), "{name}: {stderr}");
-        assert!(stderr.contains(end), "{name}: {stderr}");
-        for hook in ["first", "last"] {
-            assert!(stderr.contains(&format!("the hook {hook} ran")), "{name}: {stderr}");
-        }
-        assert!(took < Duration::from_secs(2), "{name}: {took:?}");
+        let is_right = |End { code: got, stderr, .. }: &End| {
+            assert_eq!(*got, Some(code), "{name}: {stderr}");
+            assert!(stderr.contains(end), "{name}: {stderr}");
+            for hook in ["first", "last"] {
+                assert!(stderr.contains(&format!("the hook {hook} ran")), "{name}: {stderr}");
+            }
+        };
+        stops_within(Duration::from_secs(2), name, is_right).await;
     }
 }
 
@@ -165,7 +190,7 @@ async fn a_bad_variable_is_told_with_its_value_and_its_forms() {
         // A budget that contradicts itself shows its arithmetic instead.
         let budget = stderr.contains("contradicts itself");
         assert!(budget || (stderr.contains(name) && stderr.contains(value)), "{stderr}");
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < AT_ONCE, "{took:?}");
     }
 }
 
@@ -188,11 +213,14 @@ async fn an_address_in_use_is_named_and_the_process_ends_at_once() {
     service.env("PORT", addr.port().to_string());
     let mut probes = command(env!("CARGO_BIN_EXE_target"));
     probes.env("LIFECYCLE_PROBE_ADDR", addr.to_string());
-    for (command, says) in [(service, "cannot listen on"), (probes, "LIFECYCLE_PROBE_ADDR sets")] {
+    for (mut command, says) in
+        [(service, "cannot listen on"), (probes, "LIFECYCLE_PROBE_ADDR sets")]
+    {
+        command.env("LIFECYCLE_GRACE_PERIOD", LONG_GRACE);
         let End { code, stderr, took } = run(command).await;
         assert_eq!(code, Some(1), "{stderr}");
         assert!(stderr.contains(&addr.to_string()) && stderr.contains(says), "{stderr}");
         assert!(stderr.contains("in use"), "{stderr}");
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < AT_ONCE, "{took:?}");
     }
 }
