@@ -153,7 +153,8 @@ impl Scenario {
     /// Cancel safe: dropping the future kills the process; only the verdict is lost.
     pub async fn run(&'static self, subject: &Subject) -> Verdict {
         let began = Instant::now();
-        let mut stage = Stage::new(subject);
+        // Boxed, so that the future stays small for those who play many.
+        let mut stage = Box::new(Stage::new(subject));
         let outcome = match self.lacks(subject) {
             Some(what) => Outcome::Skipped { why: format!("needs {what}") },
             None => {
@@ -170,7 +171,6 @@ impl Scenario {
                 }
             }
         };
-        // Boxed, so that the future stays small for those who play many.
         Box::pin(stage.last_look()).await;
         stage.verdict(self, outcome, began.elapsed())
     }
