@@ -10,6 +10,8 @@ use crate::queue::{Extend, Extended, Queue};
 pub(super) async fn extend<Q: Queue>(bench: Bench<Q>) -> Checked {
     let (first, second) = (&bench.first, &bench.second);
     first.push_numbered(1).await?;
+    // A lease may count from the moment at which the claim was sent.
+    let from = Instant::now();
     let job = first.one().await?;
     let Lease::Timed { period, .. } = bench.can.lease else {
         let extended = first.extend(&[Extend::new(receipt(&job))]).await?;
@@ -17,9 +19,8 @@ pub(super) async fn extend<Q: Queue>(bench: Bench<Q>) -> Checked {
         ensure(!is_kept, || "a lease is extended, and the connection is declared as it".into())?;
         return skipped("the connection is the lease");
     };
-    let from = Instant::now();
     for round in 1..=EXTENSIONS {
-        sleep_until(from + period * round / 2).await;
+        sleep_until(from + period * round / 3).await;
         let sent = Instant::now();
         let extended = first.extend(&[Extend::new(receipt(&job))]).await?;
         let [Extended::Until(ends)] = extended[..] else {
@@ -52,4 +53,5 @@ pub(super) async fn lease_end<Q: Queue>(bench: Bench<Q>) -> Checked {
     second.done(&[&again]).await
 }
 
-const EXTENSIONS: u32 = 4;
+/// Two periods of them, a third of a period apart.
+const EXTENSIONS: u32 = 6;
