@@ -100,7 +100,7 @@ async fn vanished_workers_are_counted(queue: &AmqpQueue, connect: impl AsyncFn()
         assert_eq!(claimed[0].attempt, attempt);
         let back = Release::started(claimed[0].receipt.clone(), Some("at 7".into()));
         assert!(all_done(&worker.release(&[back]).await));
-        let claimed = worker.claim(most(1), Duration::from_secs(1)).await.unwrap();
+        let claimed = worker.claim(most(1), Duration::from_secs(5)).await.unwrap();
         assert_eq!((claimed[0].attempt, claimed[0].returns), (attempt, attempt));
         assert_eq!(claimed[0].checkpoint.as_deref(), Some(&b"at 7"[..]));
         worker.close().await.unwrap();

@@ -10,10 +10,11 @@ use super::{all_done, blocked, jobs, most, receipts, server_and_queue, work_off}
 
 const BOUND: Duration = Duration::from_millis(300);
 /// What a busy machine may add.
-const SLACK: Duration = Duration::from_millis(700);
+const SLACK: Duration = Duration::from_secs(3);
 
 /// Every call ends within its bound and says that it does not know.
 async fn nothing_works(queue: &RedisQueue, held: &[Claimed]) {
+    let queue = queue.clone().call_bound(BOUND);
     let began = Instant::now();
     let error = queue.push(&[Push::new("mail", "maybe").dedupe("once")]).await.unwrap_err();
     assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
@@ -54,7 +55,6 @@ async fn held(queue: &RedisQueue) -> Vec<Claimed> {
 #[tokio::test]
 async fn a_server_that_is_stopped_and_started_again() {
     let (mut redis, queue) = server_and_queue().await;
-    let queue = queue.call_bound(BOUND);
     let held = held(&queue).await;
     redis.stop().await;
     nothing_works(&queue, &held).await;
@@ -95,11 +95,10 @@ async fn a_server_that_has_forgotten_the_scripts() {
 #[tokio::test]
 async fn a_server_that_is_paused_and_a_claim_that_it_answers_late() {
     let (redis, queue) = server_and_queue().await;
-    let queue = queue.call_bound(BOUND);
     let held = held(&queue).await;
     redis.pause();
     // The connection is open: this claim reaches the server, which answers when it goes on.
-    let error = queue.claim(most(2), Duration::ZERO).await.unwrap_err();
+    let error = queue.clone().call_bound(BOUND).claim(most(2), Duration::ZERO).await.unwrap_err();
     assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
     nothing_works(&queue, &held).await;
     redis.resume();
@@ -115,7 +114,8 @@ async fn a_server_that_is_paused_and_a_claim_that_it_answers_late() {
     }
     payloads.sort();
     assert_eq!(payloads, ["3", "4", "after"]);
-    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    let lease = queue.capabilities().lease_period().unwrap();
+    assert!(began.elapsed() < lease / 2, "{:?}", began.elapsed());
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats.running, stats.done, stats.attempts, stats.returns), (3, 3, 6, 2));
 }
@@ -147,7 +147,8 @@ async fn a_claim_that_waits_on_a_paused_server_ends_when_it_is_interrupted() {
     };
     let (jobs, pushed) = tokio::join!(waiting, pushing);
     assert_eq!(jobs.unwrap().len(), 1);
-    assert!(pushed.elapsed() < Duration::from_secs(2), "{:?}", pushed.elapsed());
+    // Sooner than it would have looked again by itself.
+    assert!(pushed.elapsed() < Duration::from_secs(4), "{:?}", pushed.elapsed());
 }
 
 #[tokio::test]
@@ -155,7 +156,7 @@ async fn a_link_that_is_frozen_or_cut() {
     let redis = PrivateRedis::start().await;
     let proxy = Proxy::start(redis.port()).await;
     let url = redis.url_at(proxy.port());
-    let queue = RedisQueue::connect(&url, "mail").await.unwrap().call_bound(BOUND);
+    let queue = RedisQueue::connect(&url, "mail").await.unwrap();
     let first = held(&queue).await;
     proxy.freeze();
     nothing_works(&queue, &first).await;
@@ -170,7 +171,8 @@ async fn a_link_that_is_frozen_or_cut() {
     // New connections get through while the old one stays half-open for ever.
     let third = queue.claim(most(1), Duration::ZERO).await.unwrap();
     proxy.freeze();
-    assert!(matches!(queue.ack(&receipts(&third)).await[..], [Settled::Retry(_)]));
+    let said = queue.clone().call_bound(BOUND).ack(&receipts(&third)).await;
+    assert!(matches!(said[..], [Settled::Retry(_)]), "{said:?}");
     proxy.cut();
     proxy.thaw();
     works_again(&queue, &[]).await;

@@ -8,6 +8,8 @@ use tokio::time::{Instant, timeout};
 use super::{all_done, blocked, jobs, most, receipts, server_and_queue};
 
 const LONG: Duration = Duration::from_secs(60);
+/// Less than the 5 s after which a claim that waits looks again by itself.
+const SOON: Duration = Duration::from_secs(4);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_that_waits_is_woken_by_the_push() {
@@ -23,7 +25,8 @@ async fn a_claim_that_waits_is_woken_by_the_push() {
     let (jobs, woken) = claiming.await.unwrap();
     assert_eq!(jobs.unwrap().len(), 3);
     eprintln!("woken {:?} after the push began", woken - pushed);
-    assert!(woken - pushed < Duration::from_millis(500), "{:?}", woken - pushed);
+    // Sooner than it would have looked again by itself.
+    assert!(woken - pushed < SOON, "{:?}", woken - pushed);
     // The push and one claim: nobody has looked in between.
     let said = redis.cli(&["info", "commandstats"]).await;
     assert!(
@@ -47,7 +50,7 @@ async fn one_push_wakes_as_many_as_it_has_jobs_for() {
         assert_eq!(claim.await.unwrap(), 1);
     }
     // Sooner than anybody would have looked again by itself.
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,14 +72,15 @@ async fn claims_that_wait_keep_times_that_they_hear_of_later() {
     }
     let took = began.elapsed();
     eprintln!("the last was due after 400 ms and came after {took:?}");
-    assert!(took >= Duration::from_millis(395) && took < Duration::from_secs(2), "{took:?}");
+    assert!(took >= Duration::from_millis(395) && took < SOON, "{took:?}");
 }
 
 #[tokio::test]
 async fn a_returned_or_failed_job_wakes_a_claim_when_it_is_due() {
     let (_redis, queue) = server_and_queue().await;
     queue.push(&jobs(1)).await.unwrap();
-    let delay = Duration::from_millis(100);
+    // Long enough to be counted as scheduled before it is over.
+    let delay = Duration::from_secs(1);
     for retry in [false, true] {
         let job = queue.claim(most(1), LONG).await.unwrap().remove(0).receipt;
         let settled = match retry {
@@ -89,7 +93,7 @@ async fn a_returned_or_failed_job_wakes_a_claim_when_it_is_due() {
     let began = Instant::now();
     let job = queue.claim(most(1), LONG).await.unwrap().remove(0);
     assert_eq!((job.attempt, job.returns), (2, 1));
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -128,7 +132,7 @@ async fn closing_ends_claims_that_wait_and_is_the_last() {
         tokio::spawn(async move { queue.claim(most(1), LONG).await })
     };
     blocked(&redis, 1).await;
-    timeout(Duration::from_secs(1), queue.close()).await.unwrap().unwrap();
+    timeout(SOON, queue.close()).await.unwrap().unwrap();
     assert!(claiming.await.unwrap().unwrap().is_empty());
     assert!(matches!(queue.stats().await, Err(QueueError::Closed)));
     assert!(matches!(queue.claim(most(1), LONG).await, Err(QueueError::Closed)));
