@@ -11,6 +11,8 @@ use tokio::time::{Instant, sleep};
 use super::common::{jobs, most, postgres_pool};
 
 const A_MINUTE: Duration = Duration::from_secs(60);
+/// What a busy machine may add to the bound of a call.
+const SLACK: Duration = Duration::from_secs(3);
 
 /// Waits until somebody listens, other than that session.
 async fn listening(pool: &PgPool, except: i32) -> i32 {
@@ -164,7 +166,8 @@ async fn a_wrong_url_says_what_is_wrong() {
     let error = PostgresQueue::connect(&nobody, "mail").await.unwrap_err();
     assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
     assert!(said(&error).contains("refused"), "{}", said(&error));
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // A connection that was waited for would take 5 s.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     let error = PostgresQueue::connect(&server.url(), "").await.unwrap_err();
     assert_eq!(error.to_string(), "a queue's name has 1 to 255 bytes, none of them zero");
 }
@@ -175,7 +178,7 @@ fn port(server: &PrivatePostgres) -> String {
 
 /// Every call fails as something that waiting mends, within the bound.
 async fn all_unavailable(queue: &PostgresQueue, receipt: &lifecycle_worker::Receipt) {
-    let bound = queue.capabilities().call_bound + Duration::from_millis(700);
+    let bound = queue.capabilities().call_bound + SLACK;
     let began = Instant::now();
     let within = |what: &str| {
         assert!(began.elapsed() < bound, "{what} took {:?}", began.elapsed());
@@ -235,12 +238,12 @@ async fn a_server_that_was_stopped_or_paused_is_used_again() {
     server.stop().await;
     let began = Instant::now();
     assert!(bounded.close().await.is_err());
-    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(1) + SLACK, "{:?}", began.elapsed());
     queue.close().await.unwrap();
 }
 
 async fn works_again(queue: &PostgresQueue) {
-    let limit = Instant::now() + Duration::from_secs(5);
+    let limit = Instant::now() + Duration::from_secs(20);
     while let Err(error) = queue.ping().await {
         assert!(!error.is_fatal(), "{error:?}");
         assert!(Instant::now() < limit, "{error:?}");

@@ -11,7 +11,7 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
-use super::server::{Server, free_port, needs};
+use super::server::{Server, free_port, needs, stand_still, stands_still};
 
 /// A PostgreSQL server with one superuser, `postgres`, and one database of that name.
 #[derive(Debug)]
@@ -72,13 +72,15 @@ impl PrivatePostgres {
         format!("postgres://{user}@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Stops the clocks of all its processes: their sockets stay, and nobody answers.
+    /// Stops the clocks of all its processes: their sockets stay, and nobody answers. Returns
+    /// when all of them stand still, which takes a moment after the signal.
     ///
     /// # Panics
-    /// When it is not running.
+    /// When it is not running, or they do not within some seconds.
     pub fn pause(&self) {
-        // The first: it would start others.
-        self.signal(Signal::STOP);
+        // The first one first: it would start others.
+        let stopped = self.signal(Signal::STOP);
+        stand_still(|| stopped.iter().all(|id| stands_still(*id)));
     }
 
     /// Lets them go on.
@@ -128,18 +130,21 @@ impl PrivatePostgres {
         self.server = Some(server);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Whom it has signalled.
+    fn signal(&self, signal: Signal) -> Vec<i32> {
         let id = self.process().expect("it is running");
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
         let children = children.expect("its children are listed");
         let children = children.split_whitespace().map(|id| id.parse::<i32>().expect("an id"));
-        for id in std::iter::once(id).chain(children) {
-            let id = Pid::from_raw(id).expect("an id");
+        let all: Vec<_> = std::iter::once(id).chain(children).collect();
+        for id in &all {
+            let id = Pid::from_raw(*id).expect("an id");
             // One that has just ended needs no signal.
             if let Err(error) = kill_process(id, signal) {
                 assert_eq!(error, rustix::io::Errno::SRCH, "a server can be signalled");
             }
         }
+        all
     }
 
     /// The id of its first process.

@@ -68,14 +68,11 @@ impl Server {
     /// threads stand still, which takes a moment after the signal.
     ///
     /// # Panics
-    /// When they do not within a second.
+    /// When they do not within some seconds.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
-        let limit = Instant::now() + PAUSE_LIMIT;
-        while !self.child.id().is_none_or(stands_still) {
-            assert!(Instant::now() < limit, "it goes on after SIGSTOP");
-            std::thread::yield_now();
-        }
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        stand_still(|| id.is_none_or(stands_still));
     }
 
     /// Lets it go on.
@@ -109,11 +106,24 @@ impl Server {
     }
 }
 
-fn stands_still(pid: u32) -> bool {
+/// Waits until those that were told to stop do.
+pub(super) fn stand_still(do_so: impl Fn() -> bool) {
+    let limit = Instant::now() + PAUSE_LIMIT;
+    while !do_so() {
+        assert!(Instant::now() < limit, "it goes on after SIGSTOP");
+        std::thread::yield_now();
+    }
+}
+
+/// Also a process that is not there.
+pub(super) fn stands_still(pid: i32) -> bool {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     tasks.flatten().all(|task| {
         let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
-        status.lines().find(|line| line.starts_with("State:")).is_none_or(|line| line.contains('T'))
+        status
+            .lines()
+            .find(|line| line.starts_with("State:"))
+            .is_none_or(|line| line.contains(['T', 'Z']))
     })
 }
 
@@ -144,5 +154,5 @@ pub fn needs(paths: &[&str], package: &str) -> PathBuf {
 const START_LIMIT: Duration = Duration::from_secs(60);
 const PORTS: std::ops::Range<u16> = 11_000..32_000;
 const PORTS_TRIED: usize = 1000;
-const PAUSE_LIMIT: Duration = Duration::from_secs(1);
+const PAUSE_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
