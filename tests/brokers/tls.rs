@@ -1,14 +1,16 @@
 //! TLS to each broker that has it, as a program meets it: by its URL, with the system's
 //! certificates (`SSL_CERT_FILE` names them here).
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tests::brokers::{PrivateNats, PrivateRabbit, PrivateRedis, free_port};
+use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// A certificate of `localhost` that only those trust who are given it.
 struct Identity {
@@ -63,6 +65,16 @@ async fn is_checked(url: &str, identity: &Identity) {
     println!("{}", said.trim());
 }
 
+/// A server is started when its plain port listens; the other one may come later.
+async fn listens(port: u16) {
+    let limit = Instant::now() + LIMIT;
+    while let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+        assert!(Instant::now() < limit, "nobody listens on {port}: {error}");
+        // Sleeps: a port tells nobody when it opens.
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_reached_by_tls() {
     let (identity, port) = (Identity::new(), free_port());
@@ -76,6 +88,7 @@ async fn redis_is_reached_by_tls() {
     ];
     let options: Vec<_> = options.into_iter().flat_map(|(name, value)| [name, value]).collect();
     let _redis = PrivateRedis::with(&options, None).await;
+    listens(port).await;
     is_checked(&format!("rediss://localhost:{port}"), &identity).await;
 }
 
@@ -94,6 +107,7 @@ async fn rabbitmq_is_reached_by_tls() {
         key.display(),
     );
     let _rabbit = PrivateRabbit::with(&configuration).await;
+    listens(port).await;
     is_checked(&format!("amqps://guest:guest@localhost:{port}"), &identity).await;
 }
 
