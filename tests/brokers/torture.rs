@@ -24,18 +24,37 @@ async fn torture(arguments: &str) -> (bool, String) {
 }
 
 async fn keeps_its_promises(arguments: &str) {
-    let (is_kept, said) = torture(arguments).await;
+    let (mut is_kept, mut said) = torture(arguments).await;
+    if !is_kept && is_only_late(&said) {
+        // Once: what another process did to the machine is not done again.
+        (is_kept, said) = torture(arguments).await;
+    }
     assert!(is_kept, "{said}");
     assert!(!said.contains("BROKEN"), "{said}");
+}
+
+/// Whether all that is broken is that workers had no time to return jobs, and say so. They have
+/// three tenths of a second for that, and another process may have had the machine for as long.
+fn is_only_late(said: &str) -> bool {
+    let mut broken = said.lines().filter(|line| line.contains("BROKEN"));
+    let follows = |line: &str| FOLLOWS.iter().any(|row| line.starts_with(&format!("| {row} |")));
+    let left = measured(said, "left to their lease, as their workers say");
+    let is_late = left > 0 && measured(said, STRANDED) <= left;
+    is_late && broken.all(follows)
+}
+
+fn measured(said: &str, row: &str) -> u32 {
+    let line = said.lines().find(|line| line.starts_with(&format!("| {row} |")));
+    let number = line.and_then(|line| line.split('|').nth(2)?.trim().parse().ok());
+    number.unwrap_or_else(|| panic!("no {row}: {said}"))
 }
 
 /// Of the loop that is dropped, jobs stay claimed; the same judge says so.
 async fn is_found_out(queue: &str) {
     let (is_kept, said) = torture(&format!("--queue {queue} --rounds 4 --claim select")).await;
     assert!(!is_kept, "{said}");
-    let stranded = said.lines().find(|line| line.starts_with("| stranded by an orderly exit"));
-    let count = stranded.and_then(|line| line.split('|').nth(2)?.trim().parse::<u32>().ok());
-    assert!(count.is_some_and(|count| count > 0), "{said}");
+    assert!(measured(&said, STRANDED) > 0, "{said}");
+    assert!(!is_only_late(&said), "{said}");
 }
 
 #[tokio::test]
@@ -119,4 +138,28 @@ async fn a_loop_on_nats_that_select_drops_is_found_out() {
     is_found_out("nats").await;
 }
 
+#[test]
+fn what_workers_say_they_had_no_time_for_is_told_from_what_they_do_not_know_of() {
+    let table = |stranded: u32, left: u32, twice: &str| {
+        format!(
+            "| stranded by an orderly exit | {stranded} | **BROKEN** |\n\
+             | left to their lease, as their workers say | {left} | |\n\
+             | attempts counted for a return | 1 | **BROKEN** |\n\
+             | acknowledged twice | 1 | {twice} |\n"
+        )
+    };
+    assert!(is_only_late(&table(1, 1, "kept")));
+    assert!(!is_only_late(&table(2, 1, "kept")));
+    assert!(!is_only_late(&table(1, 0, "kept")));
+    assert!(!is_only_late(&table(1, 1, "**BROKEN**")));
+}
+
+const STRANDED: &str = "stranded by an orderly exit";
+/// What is broken too when a job is left to its lease.
+const FOLLOWS: [&str; 4] = [
+    STRANDED,
+    "attempts counted for a return",
+    "attempts that are not the claims",
+    "the queue's attempts are the jobs done",
+];
 const LIMIT: Duration = Duration::from_secs(120);

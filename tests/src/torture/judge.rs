@@ -82,6 +82,9 @@ impl Run {
         let (stranded, unconfirmed) = self.stranded(&executions, &settled);
         verdict.tell("returned, the confirmation too late to be seen", unconfirmed);
         verdict.none("stranded by an orderly exit", stranded);
+        let left = |life: &Life| life.said.map_or(0, |said| said.left_to_lease);
+        let told = self.lives.iter().filter(|life| life.end == End::Told);
+        verdict.tell("left to their lease, as their workers say", told.map(left).sum::<u64>());
         let copied = self.copied(&executions, &settled);
         let is_once = |id: &str| !copied.contains(id);
         let overlapping = overlaps(&executions).into_iter().filter(|(id, _)| is_once(id));
@@ -297,8 +300,10 @@ impl Run {
         verdict.none("exit codes and reports that are not true", wrong.collect());
         let longest = told().map(|(_, life)| life.gone - life.signalled).max().unwrap_or(0);
         let longest = Duration::from_nanos(longest);
-        let promise = format!("longest from SIGTERM to exit, of {} ms", self.grace.as_millis());
-        verdict.add(&promise, format!("{} ms", longest.as_millis()), longest < self.grace);
+        // Seen by a clock of this process, which may have the machine later than the other.
+        let most = self.grace + SLACK;
+        let promise = format!("longest from SIGTERM to a seen exit, of {} ms", most.as_millis());
+        verdict.add(&promise, format!("{} ms", longest.as_millis()), longest < most);
     }
 
     /// From a kill to the next start of what had been under way.
@@ -360,7 +365,7 @@ impl Life {
 /// How often the slowest queue looks for leases that have ended.
 const SWEEP: Duration = Duration::from_secs(1);
 /// What a free slot and a busy machine may add.
-const SLACK: Duration = Duration::from_secs(1);
+const SLACK: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -449,7 +454,7 @@ mod tests {
         let killed = life(vec![start("a", 1, 1)], End::Killed, 2, 2);
         let rescue = |at| vec![killed.clone(), life(well_done("a", 2, at), End::Told, 20, 21)];
         assert!(broken(&run(&["a"], rescue(8))).is_empty());
-        let late = "longest from a kill to the next start, of 7000 ms";
+        let late = "longest from a kill to the next start, of 9000 ms";
         assert_eq!(broken(&run(&["a"], rescue(12))), [late]);
         let killed_twice = life(well_done("a", 3, 12), End::Told, 20, 21);
         assert!(broken(&run(&["a"], vec![killed.clone(), killed_twice])).is_empty());
@@ -523,7 +528,9 @@ mod tests {
         let perhaps = Said { claims_uncertain: 1, ..Said::default() };
         assert_eq!(of(Some(0), Some(perhaps)), untrue, "somebody may wait for a lease");
         assert!(of(Some(3), Some(perhaps)).is_empty());
-        let late = life(well_done("a", 1, 1), End::Told, 5, 9);
-        assert_eq!(broken(&run(&["a"], vec![late])), ["longest from SIGTERM to exit, of 3000 ms"]);
+        let late = "longest from SIGTERM to a seen exit, of 6000 ms";
+        let of = |gone| broken(&run(&["a"], vec![life(well_done("a", 1, 1), End::Told, 5, gone)]));
+        assert!(of(10).is_empty());
+        assert_eq!(of(11), [late]);
     }
 }

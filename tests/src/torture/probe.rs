@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
-use lifecycle_worker::{Attempt, Claimed, Push, Queue};
+use lifecycle_worker::{Attempt, Claimed, Place, Push, Queue};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
@@ -21,11 +21,11 @@ pub(super) async fn returns(program: &Path, orders: &Orders, folder: &Path, verd
     let seen = loop {
         tries += 1;
         let seen = try_once(program, orders, folder, tries).await;
-        if seen.is_kept() || tries == TRIES_MOST {
+        if seen.is_kept() || tries == seen.tries_most {
             break seen;
         }
     };
-    let Seen { returned, after, from_stop, as_declared, attempt } = seen;
+    let Seen { returned, after, from_stop, as_declared, attempt, .. } = seen;
     let measured = format!(
         "{returned} of {JOBS}, after {:.1} ms; {:.1} ms from the handler's stop; try {tries}",
         after.as_secs_f64() * 1e3,
@@ -48,6 +48,7 @@ struct Seen {
     from_stop: Duration,
     as_declared: usize,
     attempt: Attempt,
+    tries_most: u32,
 }
 
 impl Seen {
@@ -87,14 +88,17 @@ async fn try_once(program: &Path, orders: &Orders, folder: &Path, attempt: u32) 
     };
     let (stopped, returned) = (since(&What::Stop), since(&What::Settled("returned".into())));
     let longest = |times: &[u64]| Duration::from_nanos(times.iter().copied().max().unwrap_or(0));
-    let attempt = queue.capabilities().release.expect("a queue with returns").attempt;
+    let release = queue.capabilities().release.expect("a queue with returns");
+    let attempt = release.attempt;
+    let tries_most = if release.place == Place::Back { TRIES_BY_COPY_MOST } else { TRIES_MOST };
     let then = if attempt == Attempt::NotCounted { (1, 1) } else { (2, 0) };
     let as_declared = claimed.iter().filter(|(job, _)| (job.attempt, job.returns) == then).count();
     let receipts: Vec<_> = claimed.into_iter().map(|(job, _)| job.receipt).collect();
     drop(queue.ack(&receipts).await);
     drop(queue.close().await);
     let (after, from_stop) = (longest(&returned), longest(&stopped));
-    Seen { returned: returned.len(), after, from_stop, as_declared, attempt }
+    let returned = returned.len();
+    Seen { returned, after, from_stop, as_declared, attempt, tries_most }
 }
 
 fn when(events: &[Event], job: &Claimed, what: &What) -> Option<u64> {
@@ -104,3 +108,5 @@ fn when(events: &[Event], job: &Claimed, what: &What) -> Option<u64> {
 
 const JOBS: usize = 4;
 const TRIES_MOST: u32 = 3;
+/// Each job is confirmed when its copy is, and that is on its way to a claim only then.
+const TRIES_BY_COPY_MOST: u32 = 6;
