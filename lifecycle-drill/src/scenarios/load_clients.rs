@@ -233,6 +233,7 @@ mod tests {
             let mut chunk = [0; 1024];
             assert!(stream.read(&mut chunk).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            // Sleeps: the moment after which it closes.
             sleep(Duration::from_millis(5)).await;
         }
     }

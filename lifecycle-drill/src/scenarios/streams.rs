@@ -189,6 +189,7 @@ mod tests {
             assert!(stream.read(&mut chunk).await.unwrap() > 0);
             for piece in pieces {
                 stream.write_all(piece.as_bytes()).await.unwrap();
+                // Sleeps: the pieces are to come in reads of their own.
                 sleep(Duration::from_millis(20)).await;
             }
             std::future::pending::<()>().await
