@@ -9,6 +9,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use lifecycle_worker::{AnyQueue, Push, Queue};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -75,7 +76,11 @@ impl Running {
 
     /// `jobs work`, which says so on stderr.
     async fn worker(folder: &Path, args: &[&str]) -> Self {
-        let mut running = Self::spawn(command(JOBS, folder, &[&["work"], args].concat()));
+        Self::working(command(JOBS, folder, &[&["work"], args].concat())).await
+    }
+
+    async fn working(command: Command) -> Self {
+        let mut running = Self::spawn(command);
         let ready =
             async { while running.stderr.next_line().await.unwrap().expect("lives") != "ready" {} };
         timeout(LIMIT, ready).await.unwrap();
@@ -84,11 +89,15 @@ impl Running {
 
     /// `orders`, which says so on stdout, and before it where it listens.
     async fn orders(folder: &Path, process: &str) -> (Self, Option<SocketAddr>) {
-        let mut running = Self::spawn(command(ORDERS, folder, &[process]));
+        Self::open(command(ORDERS, folder, &[process])).await
+    }
+
+    async fn open(command: Command) -> (Self, Option<SocketAddr>) {
+        let mut running = Self::spawn(command);
         let mut address = None;
         loop {
             let line = timeout(LIMIT, running.stdout.next_line()).await.unwrap().unwrap();
-            let line = line.unwrap_or_else(|| panic!("{process} ended early"));
+            let line = line.expect("it lives");
             if line == "ready" {
                 return (running, address);
             }
@@ -101,8 +110,8 @@ impl Running {
 
     /// The exit code after SIGTERM, what was printed since, and the report.
     async fn stop(mut self) -> (Option<i32>, Vec<String>, String) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        let pid = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
         let (mut printed, mut report) = (Vec::new(), String::new());
         let all = async {
             let out = async {
@@ -129,9 +138,16 @@ impl Running {
     }
 }
 
+/// Looks from here: a process for each look would take too long to see what lasts a second.
 async fn until_running(folder: &Path, count: u64) {
-    let running = async { while stat(folder, "running").await != count {} };
+    let queue = AnyQueue::connect(&url(folder)).await.unwrap();
+    let running = async { while queue.stats().await.unwrap().running != count {} };
     timeout(LIMIT, running).await.unwrap();
+    queue.close().await.unwrap();
+}
+
+fn url(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("jobs.db").display())
 }
 
 fn folder() -> TempDir {
@@ -171,10 +187,12 @@ async fn jobs_are_pushed_done_and_counted() {
 async fn a_job_that_outlasts_the_grace_is_given_back_and_done_after_the_next_start() {
     let folder = folder();
     let folder = folder.path();
-    // One that fits into the grace, one that does not.
-    jobs(folder, &["push", "--ms", "1000"]).await;
-    jobs(folder, &["push", "--ms", "4000"]).await;
-    let worker = Running::worker(folder, &[]).await;
+    // One that fits into the grace, whose drain ends at 3.05 s, and one that does not.
+    jobs(folder, &["push", "--ms", "1500"]).await;
+    jobs(folder, &["push", "--ms", "4500"]).await;
+    let mut command = command(JOBS, folder, &["work"]);
+    command.env("LIFECYCLE_GRACE_PERIOD", "4s");
+    let worker = Running::working(command).await;
     until_running(folder, 2).await;
     let (code, printed, report) = worker.stop().await;
     assert_eq!((code, printed.len()), (Some(3), 1), "{printed:?} {report}");
@@ -194,8 +212,7 @@ async fn what_cannot_be_read_is_a_dead_letter_with_its_reason() {
     let folder = folder.path();
     jobs(folder, &["push", "--payload", "{\"ms\":\"soon\"}"]).await;
     jobs(folder, &["push", "--payload", "not JSON", "--kind", "poison"]).await;
-    let url = format!("sqlite:{}", folder.join("jobs.db").display());
-    let queue = AnyQueue::connect(&url).await.unwrap();
+    let queue = AnyQueue::connect(&url(folder)).await.unwrap();
     queue.push(&[Push::new("bytes", vec![0xff, 0x00]), Push::new("empty", "")]).await.unwrap();
     queue.close().await.unwrap();
     let worker = Running::worker(folder, &[]).await;
@@ -217,9 +234,10 @@ async fn what_cannot_be_read_is_a_dead_letter_with_its_reason() {
 async fn two_workers_on_one_file_never_print_one_id_twice() {
     let folder = folder();
     let folder = folder.path();
-    jobs(folder, &["push", "--count", "200", "--ms", "5"]).await;
     let first = Running::worker(folder, &["--concurrency", "5"]).await;
     let second = Running::worker(folder, &["--concurrency", "5"]).await;
+    // When both look for jobs; one alone would take a second.
+    jobs(folder, &["push", "--count", "200", "--ms", "25"]).await;
     let done = async { while stat(folder, "done").await != 200 {} };
     timeout(LIMIT, done).await.unwrap();
     let ((code, mut printed, _), (second_code, more, _)) =
@@ -294,9 +312,12 @@ async fn order(address: SocketAddr, id: u32, is: impl Fn(&Value) -> bool) -> Val
 #[tokio::test]
 async fn an_order_in_the_middle_of_which_the_shop_closes_is_done_when_it_opens_again() {
     let folder = folder();
-    let (shop, address) = Running::orders(folder.path(), "all").await;
+    let mut command = command(ORDERS, folder.path(), &["all"]);
+    // Time to give it back and to count the book: 0.9 s when the drain has ended at 4.8 s.
+    command.env("LIFECYCLE_GRACE_PERIOD", "6s");
+    let (shop, address) = Running::open(command).await;
     let address = address.unwrap();
-    let answer = ask(address, "POST /orders", r#"{"item":"pie","ms":4000}"#).await;
+    let answer = ask(address, "POST /orders", r#"{"item":"pie","ms":6500}"#).await;
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     assert!(answer.contains("location: /orders/1\r\n"), "{answer}");
     let answer = ask(address, "GET /orders/2", "").await;
