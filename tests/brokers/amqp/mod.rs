@@ -1,5 +1,6 @@
 //! What is special to the queue on RabbitMQ; what all queues promise is in the conformance suite.
 
+mod copies;
 mod faults;
 mod race;
 

@@ -28,6 +28,24 @@ pub(super) enum Fault {
     Unsupported(String),
 }
 
+impl Fault {
+    /// Whether the broker has ended a channel by it.
+    pub(super) fn ends_channel(&self) -> bool {
+        matches!(self.said(), Some(AMQPErrorKind::Soft(_)))
+    }
+
+    /// Of a publish: whether the message was too large for the broker.
+    pub(super) fn is_too_large(&self) -> bool {
+        matches!(self.said(), Some(AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)))
+    }
+
+    fn said(&self) -> Option<&AMQPErrorKind> {
+        let Self::Lapin(error) = self else { return None };
+        let ErrorKind::ProtocolError(said) = error.kind() else { return None };
+        Some(said.kind())
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Self::Lapin(error)
@@ -64,6 +82,11 @@ fn of_lapin(error: Error) -> QueueError {
         }
         AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
             QueueError::NotPrepared { what: format!("{message}; call `prepare()`") }
+        }
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
+            if message.contains("message size") =>
+        {
+            QueueError::Invalid { what: message }
         }
         AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
             QueueError::Invalid { what: format!("the broker has it otherwise: {message}") }

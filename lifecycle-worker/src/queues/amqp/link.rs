@@ -22,6 +22,7 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::time::timeout;
 
 use super::fault::Fault;
+use super::publish::Confirms;
 use crate::error::QueueError;
 
 /// What a link is for.
@@ -54,6 +55,7 @@ pub(super) struct Line {
     connection: Connection,
     /// What is published goes out in the order in which its confirms are counted.
     pub(super) sending: tokio::sync::Mutex<()>,
+    pub(super) confirms: Confirms,
 }
 
 impl Line {
@@ -100,7 +102,8 @@ impl Link {
             }
             state.openings += 1;
             let (number, sending) = (state.openings, tokio::sync::Mutex::default());
-            let line = Arc::new(Line { number, channel, connection, sending });
+            let confirms = Confirms::default();
+            let line = Arc::new(Line { number, channel, connection, sending, confirms });
             state.line = Some(Arc::clone(&line));
             Ok(line)
         };

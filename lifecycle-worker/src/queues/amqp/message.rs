@@ -32,6 +32,8 @@ pub(super) struct Content {
     pub(super) attempts: u32,
     pub(super) returns: u32,
     pub(super) error: Option<String>,
+    /// Of a dead letter: after how many attempts.
+    pub(super) died_after: Option<u32>,
 }
 
 /// How a delivery came about.
@@ -58,9 +60,20 @@ impl Content {
             attempts: 0,
             returns: 0,
             error: None,
+            died_after: None,
         };
         content.check()?;
         Ok(content)
+    }
+
+    /// As a dead letter. Its attempts are over: one that somebody moves back begins anew.
+    pub(super) fn dead(self) -> Self {
+        Self { attempts: 0, died_after: Some(self.attempts), ..self }
+    }
+
+    /// Of the body.
+    pub(super) fn size(&self) -> usize {
+        self.payload.len() + self.checkpoint.as_ref().map_or(0, Bytes::len)
     }
 
     /// That a message can hold it.
@@ -95,6 +108,9 @@ impl Content {
         if let Some(checkpoint) = &self.checkpoint {
             let length = i64::try_from(checkpoint.len()).unwrap_or(i64::MAX);
             table.insert(CHECKPOINT.into(), AMQPValue::LongLongInt(length));
+        }
+        if let Some(attempts) = self.died_after {
+            table.insert(DIED_AFTER.into(), AMQPValue::LongLongInt(attempts.into()));
         }
         if let Some(error) = &self.error {
             table.insert(ERROR.into(), text(cut(error)));
@@ -148,6 +164,7 @@ impl Content {
             attempts: count32(ATTEMPTS).unwrap_or(0),
             returns: count32(RETURNS).unwrap_or(0),
             error: None,
+            died_after: None,
         };
         let delivered = match (delivery.redelivered, count32(DELIVERIES)) {
             (_, Some(count)) if count > 0 => Delivered::Again(count),
@@ -219,6 +236,7 @@ fn cut(error: &str) -> &str {
 
 const ATTEMPTS: &str = "x-lifecycle-attempts";
 const CHECKPOINT: &str = "x-lifecycle-checkpoint";
+const DIED_AFTER: &str = "x-lifecycle-died-after";
 const ERROR: &str = "x-lifecycle-error";
 const RETURNS: &str = "x-lifecycle-returns";
 /// The broker's, on quorum queues: how often this message was delivered before.

@@ -3,7 +3,8 @@
 //! A job is a message, and what is known of it is in its headers. A claim is a consumer that
 //! lives as long as the claim (`claim`). The lease is the connection: what a worker holds is
 //! delivered again as soon as its connection ends. A job that is returned, tried again or dead
-//! is written anew where it belongs, confirmed, and then acknowledged (`settle`); delays and
+//! is written anew where it belongs, confirmed (`publish`), and then acknowledged
+//! (`settle`); delays and
 //! dead letters are queues and exchanges that only `prepare` creates (`topology`).
 //!
 //! Not here: what a worker does with a claim that fails (`runner`).
@@ -19,6 +20,7 @@ mod fault;
 mod held;
 mod link;
 mod message;
+mod publish;
 mod settle;
 mod topology;
 
@@ -63,11 +65,13 @@ use crate::stats::{DeadJob, Stats};
 ///
 /// A job that is returned or failed is written again behind the others, with its count of
 /// attempts and returns and its checkpoint, and the old message is then acknowledged: no return
-/// counts as an attempt. A process that is killed in between leaves the job twice. Attempts that
+/// counts as an attempt. A process that is killed in between leaves the job twice, and so does one
+/// that lives and loses its connection before the broker has confirmed the copy. Attempts that
 /// ended with their connection are counted: by the broker on a quorum queue, and on a classic
 /// one by whoever gets the job next, which writes it again behind the others. After 100 such
 /// ends a quorum queue makes the job a dead letter by itself. A checkpoint is kept when the job
-/// is returned or has failed, and lost with the connection.
+/// is returned or has failed, and lost with the connection; or when it makes the message larger
+/// than the broker's `max_message_size`.
 ///
 /// A claim that waits on a quorum queue asks ten times a second whether there is a job
 /// ([`poll`](Self::poll)): a consumer that is cancelled there while a job arrives would count an
@@ -77,12 +81,14 @@ use crate::stats::{DeadJob, Stats};
 /// Delays are kept to 10 ms and are of 62 days at most: a longer one is refused by a push, and
 /// cut for a failed or returned job. A delayed job is in quorum queues, whatever the kind of its
 /// own, and may be there twice after a node has ended. A message has 64 KiB of headers at most,
-/// a kind and a header's name 255 bytes.
+/// a kind and a header's name 255 bytes; headers come in the order of their names, whatever that
+/// of the push was.
 ///
 /// RabbitMQ has no dedupe keys, counts only what is ready, and cannot list: such a push is
 /// refused, and [`stats`](Queue::stats) and [`dead`](Queue::dead) are
 /// [`Unsupported`](QueueError::Unsupported). Dead letters are in `{name}.dead`, with the error in
-/// the header `x-lifecycle-error`. A push is not all or nothing. A clone is the same queue and
+/// the header `x-lifecycle-error` and the attempts in `x-lifecycle-died-after`: one that is moved
+/// back, by a shovel or by hand, begins with its first attempt again. A push is not all or nothing. A clone is the same queue and
 /// the same identity.
 ///
 /// # Examples
@@ -197,12 +203,19 @@ impl AmqpQueue {
     async fn push_all(&self, jobs: &[Push]) -> Result<Vec<Pushed>, Fault> {
         let contents = jobs.iter().map(|job| self.content(job));
         let contents = contents.collect::<Result<Vec<_>, _>>()?;
-        for some in contents.chunks(AT_ONCE) {
-            let some: Vec<_> = some.iter().collect();
-            let published = self.publish(&some).await;
-            published.into_iter().collect::<Result<Vec<()>, _>>()?;
-        }
-        Ok(contents.into_iter().map(|(_, content)| Pushed::New(content.id)).collect())
+        let ids = contents.iter().map(|(_, content)| Pushed::New(content.id.clone())).collect();
+        let queue = self.clone();
+        // On a task: a push may be dropped, and what it has sent is confirmed all the same.
+        let pushing = tokio::spawn(async move {
+            for some in contents.chunks(AT_ONCE) {
+                let some: Vec<_> = some.iter().collect();
+                let published = queue.publish(&some).await;
+                published.into_iter().collect::<Result<Vec<()>, _>>()?;
+            }
+            Ok::<_, Fault>(())
+        });
+        pushing.await.unwrap_or(Err(Fault::Closed))?;
+        Ok(ids)
     }
 
     fn content(&self, job: &Push) -> Result<(To, Content), Fault> {

@@ -1,11 +1,12 @@
-//! Publishing and settling: confirmed, in that order, and an answer for each job.
+//! Settling: a copy that is confirmed, then an acknowledgement, and an answer for each job.
 //!
 //! A job that is returned or tried again is written anew and its delivery then acknowledged: a
 //! bare `basic.nack` could neither say how often it was returned or failed nor keep a
 //! checkpoint, and looks to the next worker like the end of a connection. When a process is
-//! killed between the two, the job is there twice: at least once.
+//! killed between the two, or the connection that publishes is lost before the confirm comes, the
+//! job is there twice: at least once.
 //!
-//! Not here: which jobs are ours (`held`).
+//! Not here: which jobs are ours (`held`), how a copy is written (`publish`).
 //!
 //! # Invariants
 //! 1. An acknowledgement is sent after the copy is confirmed, and answered for after a call on
@@ -15,11 +16,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::join_all;
-use lapin::Confirmation;
-use lapin::options::{BasicAckOptions, BasicNackOptions, BasicPublishOptions, ChannelFlowOptions};
+use lapin::options::{BasicAckOptions, BasicNackOptions, ChannelFlowOptions};
 use tokio::time::{Instant, timeout_at};
 
 use super::AmqpQueue;
@@ -27,7 +25,7 @@ use super::fault::Fault;
 use super::held::{Answer, Batch, Move, Outcome};
 use super::link::Line;
 use super::message::Content;
-use super::topology::{self, To};
+use super::topology::To;
 use crate::claimed::Receipt;
 use crate::queue::{Fail, Next, Release, Settled};
 
@@ -52,11 +50,10 @@ impl AmqpQueue {
             let attempts = content.attempts.saturating_add(1);
             let error = Some(job.error.clone());
             let content = Content { checkpoint, attempts, error, ..content.clone() };
-            let to = match job.next {
-                Next::Dead => To::Dead,
-                Next::Retry(delay) => To::Later(delay),
-            };
-            Some((to, content))
+            Some(match job.next {
+                Next::Dead => (To::Dead, content.dead()),
+                Next::Retry(delay) => (To::Later(delay), content),
+            })
         };
         self.settle(jobs, |job| &job.receipt, copy).await
     }
@@ -125,59 +122,6 @@ impl AmqpQueue {
         // A channel that is down gives them back by itself.
         drop(join_all(nacks).await);
         self.shared.held.end(moves.iter().map(|(number, ..)| (*number, Outcome::Lost)));
-    }
-
-    /// Publishes, in their order, and says of each whether the broker has it.
-    pub(super) async fn publish(&self, messages: &[&(To, Content)]) -> Vec<Result<(), Fault>> {
-        if messages.is_empty() {
-            return Vec::new();
-        }
-        let line = match self.shared.messages.line(self.call_bound).await {
-            Ok(line) => line,
-            Err(fault) => return vec![Err(fault); messages.len()],
-        };
-        let bodies: Vec<_> = messages.iter().map(|(_, content)| content.body()).collect();
-        let sending = line.sending.lock().await;
-        let mut sends = Vec::with_capacity(messages.len());
-        for ((to, content), body) in messages.iter().zip(&bodies) {
-            let mut send = Box::pin(self.send(&line, *to, content, body));
-            // A first poll puts it on its way: in this order, whatever wakes first.
-            let sent = (&mut send).now_or_never();
-            sends.push(async move {
-                match sent {
-                    Some(sent) => sent,
-                    None => send.await,
-                }
-            });
-        }
-        let sent = join_all(sends).await;
-        drop(sending);
-        let confirms = sent.into_iter().map(|sent| async {
-            let (key, confirm) = sent?;
-            match confirm.await? {
-                Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => {
-                    Err(Fault::Unroutable(key))
-                }
-                Confirmation::Nack(None) => Err(Fault::Refused),
-                Confirmation::Ack(None) | Confirmation::NotRequested => Ok(()),
-            }
-        });
-        join_all(confirms).await
-    }
-
-    async fn send(
-        &self,
-        line: &Line,
-        to: To,
-        content: &Content,
-        body: &Bytes,
-    ) -> Result<(String, lapin::PublisherConfirm), Fault> {
-        let (exchange, key) = topology::route(&self.shared.name, to);
-        let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let (exchange, short) = (topology::short(&exchange)?, topology::short(&key)?);
-        let properties = content.properties();
-        let sent = line.channel.basic_publish(exchange, short, options, body, properties);
-        Ok((key, sent.await?))
     }
 }
 
