@@ -41,7 +41,12 @@ async fn a_worker_that_was_paused_past_its_lease_does_not_acknowledge_over_the_n
 }
 
 async fn is_paused_past_its_lease(kind: BrokerKind, millis: u64) {
-    let bench = Bench::with(kind, |orders| orders.lease = Duration::from_secs(3)).await;
+    let set = |orders: &mut Orders| {
+        orders.lease = Duration::from_secs(3);
+        // Its claim for the other slots waits too, and is answered when it goes on.
+        orders.call_bound = Duration::from_secs(30);
+    };
+    let bench = Bench::with(kind, set).await;
     bench.push("work", millis, 1).await;
     let first = bench.worker("first").await;
     all_begun(&first, 1).await;

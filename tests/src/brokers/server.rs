@@ -24,7 +24,7 @@ impl Server {
     /// somebody listens on the port.
     ///
     /// # Panics
-    /// When it ends or does not listen within 60 s; the message has the end of its log.
+    /// When it ends or does not listen within 120 s; the message has the end of its log.
     ///
     /// # Cancel safety
     /// Cancel safe: the process is killed.
@@ -94,7 +94,7 @@ impl Server {
     /// Ends it by that signal and waits for its end.
     ///
     /// # Panics
-    /// When it has not ended within 60 s.
+    /// When it has not ended within 120 s.
     ///
     /// # Cancel safety
     /// Cancel safe: the signal has been sent, and the process is killed on drop.
@@ -151,7 +151,7 @@ pub fn needs(paths: &[&str], package: &str) -> PathBuf {
     })
 }
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(120);
 const PORTS: std::ops::Range<u16> = 11_000..32_000;
 const PORTS_TRIED: usize = 1000;
 const PAUSE_LIMIT: Duration = Duration::from_secs(5);
