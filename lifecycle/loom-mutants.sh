@@ -132,19 +132,23 @@ list() {
 
     local flights=lifecycle-tower/src/serve/flights.rs
     mutant 'flights: end without Release' $flights loom_none_in_flight_shows_what_was_noted \
-        'fetch_sub(ONE, Ordering::Release)' 'fetch_sub(ONE, Ordering::Relaxed)'
+        'fetch_sub(ONE, Ordering::AcqRel)' 'fetch_sub(ONE, Ordering::Acquire)'
+    mutant 'flights: end without Acquire' $flights loom_the_last_end_wakes_the_connection \
+        'fetch_sub(ONE, Ordering::AcqRel)' 'fetch_sub(ONE, Ordering::Release)'
     mutant 'flights: watch without Acquire' $flights loom_none_in_flight_shows_what_was_noted \
-        'fetch_or(WATCHED, Ordering::Acquire)' 'fetch_or(WATCHED, Ordering::Relaxed)'
+        'fetch_or(WATCHED, Ordering::AcqRel)' 'fetch_or(WATCHED, Ordering::Release)'
+    mutant 'flights: watch without Release' $flights loom_the_last_end_wakes_the_connection \
+        'fetch_or(WATCHED, Ordering::AcqRel)' 'fetch_or(WATCHED, Ordering::Acquire)'
     mutant 'flights: count without Acquire' $flights loom_a_count_of_none_shows_what_was_noted \
         'self.0.load(Ordering::Acquire)' 'self.0.load(Ordering::Relaxed)'
     mutant 'flights: told read apart from the number' $flights \
         loom_the_last_end_wakes_the_connection \
-        'let before = self.0.fetch_sub(ONE, Ordering::Release);' \
-        'let before = self.0.load(Ordering::Relaxed); self.0.fetch_sub(ONE, Ordering::Release);'
+        'let before = self.0.fetch_sub(ONE, Ordering::AcqRel);' \
+        'let before = self.0.load(Ordering::Relaxed); self.0.fetch_sub(ONE, Ordering::AcqRel);'
     mutant 'flights: the number read before the watch' $flights \
         loom_the_last_end_wakes_the_connection \
-        'self.0.fetch_or(WATCHED, Ordering::Acquire) / ONE' \
-        '{ let n = self.count(); self.0.fetch_or(WATCHED, Ordering::Acquire); n }'
+        'self.0.fetch_or(WATCHED, Ordering::AcqRel) / ONE' \
+        '{ let n = self.count(); self.0.fetch_or(WATCHED, Ordering::AcqRel); n }'
     mutant 'flights: only an end beside another is told' $flights \
         loom_the_last_end_wakes_the_connection \
         'before == ONE | WATCHED' 'before > ONE | WATCHED'
@@ -154,18 +158,18 @@ list() {
     mutant 'model: the connection watches, then makes itself known' $flights \
         loom_the_last_end_wakes_the_connection \
         'flights.rest();
-                waker.register_by_ref(cx.waker());
+                task.set(cx.waker());
                 if flights.watch() == 0 {' \
         'flights.rest();
                 let number = flights.watch();
-                waker.register_by_ref(cx.waker());
+                task.set(cx.waker());
                 if number == 0 {'
     mutant 'model: the connection rests when it has watched' $flights \
         loom_the_last_end_wakes_the_connection \
         'flights.rest();
-                waker.register_by_ref(cx.waker());
+                task.set(cx.waker());
                 if flights.watch() == 0 {' \
-        'waker.register_by_ref(cx.waker());
+        'task.set(cx.waker());
                 let number = flights.watch();
                 flights.rest();
                 if number == 0 {'

@@ -345,6 +345,7 @@ where
                     if !unread
                         && !this.state.is_write_blocked()
                         && this.state.flights().count() == 0
+                        && !this.state.has_tail()
                     {
                         this.state.set_leaving();
                         return Poll::Ready(());

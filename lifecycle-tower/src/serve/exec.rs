@@ -40,6 +40,8 @@ thread_local! {
 
 /// Gives the guard to the tunnel's task that is about to start.
 pub(crate) fn hand_over(guard: RequestGuard) {
+    // Whatever ends the tunnel, its task tells the protocol before it ends.
+    guard.set_ended();
     HANDED_OVER.with(|slot| slot.replace(Some(guard)));
 }
 

@@ -27,8 +27,9 @@ impl Flights {
     #[must_use]
     pub(crate) fn end(&self) -> bool {
         // Ordering: Release, pairs with the Acquire in `watch`: who sees none in flight sees
-        // what was noted of them.
-        let before = self.0.fetch_sub(ONE, Ordering::Release);
+        // what was noted of them. Acquire, pairs with the Release there: who sees the watch sees
+        // whom to wake.
+        let before = self.0.fetch_sub(ONE, Ordering::AcqRel);
         debug_assert!(before >= ONE, "an end without a beginning");
         before == ONE | WATCHED
     }
@@ -36,8 +37,8 @@ impl Flights {
     /// Asks to be told of the last end from here on; the number in flight at this moment.
     #[must_use]
     pub(crate) fn watch(&self) -> usize {
-        // Ordering: Acquire, pairs with the Release in `end`.
-        self.0.fetch_or(WATCHED, Ordering::Acquire) / ONE
+        // Ordering: Acquire and Release, pair with those in `end`.
+        self.0.fetch_or(WATCHED, Ordering::AcqRel) / ONE
     }
 
     /// Asks not to be told, until the next watch.
@@ -87,33 +88,57 @@ mod tests {
 
 #[cfg(all(test, lifecycle_loom))]
 mod loom_tests {
-    use std::sync::Arc;
-    use std::task::Poll;
+    use std::sync::{Arc, Mutex};
+    use std::task::{Poll, Waker};
 
     use loom::cell::UnsafeCell;
-    use loom::future::{AtomicWaker, block_on};
+    use loom::future::block_on;
     use loom::thread;
 
     use super::*;
+
+    /// The connection's task, made known once as `ConnState` does: loom knows no `OnceLock`. The
+    /// mutex is none of loom's, so it orders nothing; the cell shows whether anything does.
+    #[derive(Default)]
+    struct Task {
+        known: UnsafeCell<()>,
+        waker: Mutex<Option<Waker>>,
+    }
+
+    impl Task {
+        fn set(&self, waker: &Waker) {
+            let mut known = self.waker.lock().expect("no panic");
+            if known.is_none() {
+                self.known.with_mut(|_| ());
+                *known = Some(waker.clone());
+            }
+        }
+
+        fn wake(&self) {
+            self.known.with(|_| ());
+            let waker = self.waker.lock().expect("no panic").clone();
+            waker.expect("known before it watches").wake();
+        }
+    }
 
     /// Question: can the connection's task sleep through the end of its last request?
     #[test]
     fn loom_the_last_end_wakes_the_connection() {
         loom::model(|| {
             let flights = Arc::new(Flights::new());
-            let waker = Arc::new(AtomicWaker::new());
+            let task = Arc::new(Task::default());
             flights.begin();
             let stream = thread::spawn({
-                let (flights, waker) = (flights.clone(), waker.clone());
+                let (flights, task) = (flights.clone(), task.clone());
                 move || {
                     if flights.end() {
-                        waker.wake();
+                        task.wake();
                     }
                 }
             });
             block_on(std::future::poll_fn(|cx| {
                 flights.rest();
-                waker.register_by_ref(cx.waker());
+                task.set(cx.waker());
                 if flights.watch() == 0 { Poll::Ready(()) } else { Poll::Pending }
             }));
             stream.join().expect("no panic");
@@ -125,20 +150,20 @@ mod loom_tests {
     fn loom_the_last_of_two_ends_wakes_a_task_that_was_awake() {
         loom::model(|| {
             let flights = Arc::new(Flights::new());
-            let waker = Arc::new(AtomicWaker::new());
+            let task = Arc::new(Task::default());
             flights.begin();
             flights.begin();
             let streams = [0, 1].map(|_| {
-                let (flights, waker) = (flights.clone(), waker.clone());
+                let (flights, task) = (flights.clone(), task.clone());
                 thread::spawn(move || {
                     if flights.end() {
-                        waker.wake();
+                        task.wake();
                     }
                 })
             });
             block_on(std::future::poll_fn(|cx| {
                 flights.rest();
-                waker.register_by_ref(cx.waker());
+                task.set(cx.waker());
                 let in_flight = flights.watch();
                 if in_flight == 0 { Poll::Ready(()) } else { Poll::Pending }
             }));

@@ -1,4 +1,8 @@
 //! One request of a connection in flight, and who keeps it so.
+//!
+//! # Invariants
+//! 1. HTTP/2: a flight does not end before the end of its response was given to the protocol.
+//! 2. Only a response that has ended is owed: nobody waits for the rest of one that was reset.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,12 +11,15 @@ use lifecycle::{InFlight, Stage};
 
 use super::common::Common;
 use super::state::ConnState;
+use crate::sync::{AtomicBool, Ordering};
 
 /// One request of a connection in flight.
 pub(crate) struct RequestGuard {
     guard: Option<InFlight>,
     conn: Arc<ConnState>,
     held_by: HeldBy,
+    /// HTTP/2: the end of the response is with the protocol.
+    ended: AtomicBool,
 }
 
 /// Who keeps a response's last bytes between the body's end and the socket.
@@ -29,7 +36,7 @@ pub(crate) enum HeldBy {
 impl RequestGuard {
     /// A request whose head is complete; `flights` counts it already.
     pub(crate) fn new(guard: InFlight, conn: Arc<ConnState>, held_by: HeldBy) -> Self {
-        Self { guard: Some(guard), conn, held_by }
+        Self { guard: Some(guard), conn, held_by, ended: AtomicBool::new(false) }
     }
 
     pub(crate) fn common(&self) -> &Common {
@@ -52,6 +59,17 @@ impl RequestGuard {
         if let Some(guard) = &self.guard {
             guard.set_stage(stage);
         }
+    }
+
+    /// HTTP/2: the end of the response is with the protocol, perhaps behind data that is not yet.
+    pub(crate) fn set_ended(&self) {
+        // Ordering: Relaxed, read by who drops the last reference, after all others.
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// HTTP/2: what is left of its data was thrown away.
+    pub(crate) fn discard(mut self) {
+        self.ended = AtomicBool::new(false);
     }
 
     /// HTTP/2: the last of its data is with the connection's own buffers.
@@ -84,7 +102,9 @@ impl Drop for RequestGuard {
                     self.conn.hold(guard);
                 }
             }
-            HeldBy::Data => self.conn.set_tail(),
+            // Ordering: Relaxed, as in `set_ended`.
+            HeldBy::Data if self.ended.load(Ordering::Relaxed) => self.conn.set_tail(),
+            HeldBy::Data => {}
             HeldBy::Buffer => self.conn.set_buffered(),
         }
         self.conn.end_flight();
@@ -94,5 +114,34 @@ impl Drop for RequestGuard {
 impl fmt::Debug for RequestGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestGuard").field("held_by", &self.held_by).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(lifecycle_loom)))]
+mod tests {
+    use super::*;
+
+    fn guard(conn: &Arc<ConnState>) -> RequestGuard {
+        conn.http2_head();
+        let guard = conn.common().requests.enter_unnamed().expect("open");
+        RequestGuard::new(guard, Arc::clone(conn), HeldBy::Data)
+    }
+
+    #[tokio::test]
+    async fn only_what_has_ended_is_owed() {
+        let conn = Arc::new(ConnState::of_nobody());
+        drop(guard(&conn));
+        assert!(!conn.take_tail() && !conn.take_buffered(), "reset, or never answered");
+        let ended = guard(&conn);
+        ended.set_ended();
+        drop(ended);
+        assert!(conn.take_tail() && !conn.take_buffered());
+        guard(&conn).end_in_buffer();
+        assert!(!conn.take_tail() && conn.take_buffered());
+        let reset = guard(&conn);
+        reset.set_ended();
+        reset.discard();
+        assert!(!conn.take_tail() && !conn.take_buffered(), "its data was thrown away");
+        assert_eq!(conn.flights().count(), 0);
     }
 }

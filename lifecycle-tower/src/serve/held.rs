@@ -20,35 +20,55 @@ use super::guard::RequestGuard;
 pub(crate) enum Hold {
     /// Until the body ends.
     Body { guard: RequestGuard },
-    /// Until the body has ended and the last data of it was dropped.
+    /// Until the body and the last data of it were dropped.
     Data(Arc<RequestGuard>),
 }
 
 pin_project_lite::pin_project! {
-    pub(crate) struct HeldBody<B> {
+    pub(crate) struct HeldBody<B>
+    where
+        B: Body,
+    {
         #[pin]
         inner: Option<B>,
         hold: Option<Hold>,
         // Boxed: it is rare, and larger than all the others.
         end: Option<Box<BodyEnd>>,
     }
+
+    impl<B> PinnedDrop for HeldBody<B>
+    where
+        B: Body,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            // On HTTP/2 the server drops it behind giving its end to the protocol, or in its midst.
+            if let Some(Hold::Data(guard)) = &this.hold
+                && this.is_end_stream()
+            {
+                guard.set_ended();
+            }
+        }
+    }
 }
 
 /// Data that keeps its request in flight.
-pub(crate) struct Held<D> {
+pub(crate) struct Held<D: Buf> {
     data: D,
     hold: Option<Arc<RequestGuard>>,
 }
 
-impl<D> Drop for Held<D> {
+impl<D: Buf> Drop for Held<D> {
     fn drop(&mut self) {
-        if let Some(guard) = self.hold.take().and_then(Arc::into_inner) {
+        let Some(guard) = self.hold.take().and_then(Arc::into_inner) else { return };
+        if self.data.has_remaining() {
+            guard.discard();
+        } else {
             guard.end_in_buffer();
         }
     }
 }
 
-impl<B> HeldBody<B> {
+impl<B: Body> HeldBody<B> {
     pub(crate) fn new(inner: B, hold: Option<Hold>, end: Option<BodyEnd>) -> Self {
         Self { inner: Some(inner), hold, end: end.map(Box::new) }
     }
@@ -97,7 +117,10 @@ impl<B: Body> Body for HeldBody<B> {
             Poll::Ready(ended) => {
                 // What streams is freed here, not when the connection gets round to it.
                 this.inner.set(None);
-                *this.hold = None;
+                // On HTTP/2 the protocol is given the end only now, and drops the body then.
+                if let Some(Hold::Body { .. }) = this.hold {
+                    *this.hold = None;
+                }
                 Poll::Ready(ended.and_then(Result::err).map(Err))
             }
         }
@@ -139,7 +162,7 @@ impl<D: Buf> Buf for Held<D> {
     }
 }
 
-impl<B> fmt::Debug for HeldBody<B> {
+impl<B: Body> fmt::Debug for HeldBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HeldBody").field("in_flight", &self.hold.is_some()).finish_non_exhaustive()
     }

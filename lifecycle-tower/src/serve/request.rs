@@ -118,11 +118,9 @@ where
             let hold = guard.and_then(|guard| hold(guard, *this.asked, StatusCode::OK));
             return Poll::Ready(Ok(unavailable(message, hold)));
         };
+        // The guard of one that failed goes with the future, when the protocol knows.
+        let mut response = response?;
         let guard = this.guard.take();
-        let mut response = match response {
-            Ok(response) => response,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
         let status = response.status();
         let end = guard.as_ref().and_then(|guard| {
             let handle = &guard.common().handle;
@@ -138,7 +136,7 @@ where
 }
 
 /// The answer to a request that came after the hard stop.
-fn refused<B>(call: &Call, asked: Asked) -> Response<HeldBody<B>> {
+fn refused<B: http_body::Body>(call: &Call, asked: Asked) -> Response<HeldBody<B>> {
     if matches!(call, Call::Grpc(_)) {
         return unavailable(HARD_STOP, None);
     }
@@ -149,7 +147,10 @@ fn refused<B>(call: &Call, asked: Asked) -> Response<HeldBody<B>> {
 }
 
 /// The whole answer to a gRPC call that had none yet: what gRPC calls Trailers-Only.
-fn unavailable<B>(message: &'static str, hold: Option<Hold>) -> Response<HeldBody<B>> {
+fn unavailable<B: http_body::Body>(
+    message: &'static str,
+    hold: Option<Hold>,
+) -> Response<HeldBody<B>> {
     let mut response = Response::new(HeldBody::empty(hold));
     *response.headers_mut() = grpc::unavailable(message);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(grpc::GRPC));
@@ -197,7 +198,7 @@ impl<S> fmt::Debug for Requests<S> {
     }
 }
 
-impl<D> fmt::Debug for Held<D> {
+impl<D: bytes::Buf> fmt::Debug for Held<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Held").finish_non_exhaustive()
     }

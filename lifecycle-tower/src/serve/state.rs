@@ -1,7 +1,8 @@
 //! What a connection's task, its IO object and its requests know in common.
 //!
-//! All but `flights` is written and read by the connection's own task (until an upgrade
-//! hands the IO object to another); it is atomic only because the three live apart.
+//! All but `flights`, `task` and how HTTP/2 responses have ended is written and read by the
+//! connection's own task (until an upgrade hands the IO object to another); it is atomic only
+//! because the three live apart.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -384,17 +385,20 @@ mod tests {
     use crate::service::Names;
     use crate::spread::CloseSpread;
 
-    fn state() -> ConnState {
-        let handle = Lifecycle::builder().build_local().expect("defaults").handle();
-        let requests = handle.gate(Kind::Request);
-        let (names, close_spread) = (Names::Kept, CloseSpread::AtOnce);
-        ConnState::new(Arc::new(Common { handle, requests, names, close_spread }), None)
+    impl ConnState {
+        /// Of a connection that is not there, in a server that does not run.
+        pub(crate) fn of_nobody() -> Self {
+            let handle = Lifecycle::builder().build_local().expect("defaults").handle();
+            let requests = handle.gate(Kind::Request);
+            let (names, close_spread) = (Names::Kept, CloseSpread::AtOnce);
+            Self::new(Arc::new(Common { handle, requests, names, close_spread }), None)
+        }
     }
 
     /// One HTTP/1 request: bytes read up to its head, then after it; whether to linger at
     /// its end, and whether a part of the next head has come.
     fn request(first: usize, head: u64, body: Option<u64>, later: usize) -> (bool, bool) {
-        let state = state();
+        let state = ConnState::of_nobody();
         state.read(first);
         state.http1_head(head, body);
         state.read(later);
@@ -418,7 +422,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_byte_too_many_with_a_head_is_no_part_of_the_next() {
-        let state = state();
+        let state = ConnState::of_nobody();
         for _ in 0..1000 {
             state.read(51);
             assert!(state.has_part_of_a_head());
@@ -435,7 +439,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_that_were_sent_ahead_are_each_told_apart() {
-        let state = state();
+        let state = ConnState::of_nobody();
         state.read(90);
         for left in [60, 30, 0] {
             state.http1_head(30, Some(0));
