@@ -223,7 +223,7 @@ impl Job {
         headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// All headers, in the order they were pushed.
+    /// All headers, in the order they were pushed; those of RabbitMQ by name.
     #[must_use]
     pub fn headers(&self) -> &[(String, String)] {
         &self.held().headers
