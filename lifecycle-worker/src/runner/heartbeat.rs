@@ -240,7 +240,7 @@ impl Heart {
 
 /// The period that stands for a lease which is the connection: a twelfth of it is how often the
 /// queue is asked, and what a job has from being told that it is lost until it is dropped.
-pub(super) const NOMINAL: Duration = Duration::from_secs(12);
+const NOMINAL: Duration = Duration::from_secs(12);
 /// Longer leases are extended when a year is left, whatever their queue makes of one without
 /// end; and no sum with a time of today overflows.
 const PERIOD_MOST: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -296,14 +296,16 @@ impl Ledger {
         locked(&self.state).todo.len()
     }
 
-    /// Adds what is to be told to `todo`, whose room serves the next ones if it is empty.
-    pub(super) fn take_todo(&self, todo: &mut Vec<Todo>) {
+    /// Adds what is to be told to `todo`, whose room serves the next ones if it is empty; and how
+    /// far the end has come.
+    pub(super) fn take_todo(&self, todo: &mut Vec<Todo>) -> End {
         let mut state = locked(&self.state);
         if todo.is_empty() {
             std::mem::swap(todo, &mut state.todo);
         } else {
             todo.append(&mut state.todo);
         }
+        state.end
     }
 
     /// Tells every running handler to stop: it is the hard stop.

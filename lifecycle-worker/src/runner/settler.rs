@@ -90,13 +90,13 @@ impl Settler {
     }
 
     async fn settle(&mut self) {
-        self.ledger.take_todo(&mut self.todo);
-        let (now, end) = (Instant::now(), locked(&self.ledger.state).end);
+        let (end, now) = (self.ledger.take_todo(&mut self.todo), Instant::now());
         let mut acks = Vec::with_capacity(self.todo.len());
         let (mut fails, mut releases) = (Vec::new(), Vec::new());
-        let (mut alone, mut later) = (Vec::new(), Vec::new());
+        let (mut alone, mut later, mut over) = (Vec::new(), Vec::new(), Vec::new());
         for todo in self.todo.drain(..) {
             match (todo.turn(now, end), &todo.what) {
+                (Turn::Over, _) => over.push(todo),
                 (Turn::Alone, _) if alone.len() < ALONE_MOST => alone.push(todo),
                 (Turn::Alone | Turn::Later, _) => later.push(todo),
                 (Turn::WithOthers, What::Ack) => acks.push(todo),
@@ -105,6 +105,7 @@ impl Settler {
             }
         }
         self.todo.append(&mut later);
+        self.leave(over);
         let one_by_one = join_all(alone.iter().map(|todo| self.one(todo)));
         let (acked, failed, released, one_by_one) =
             tokio::join!(self.ack(&acks), self.fail(&fails), self.release(&releases), one_by_one);
@@ -179,17 +180,46 @@ impl Settler {
         answers
     }
 
+    /// What is told no more: the queue gives it out again when its lease ends.
+    fn leave(&self, over: Vec<Todo>) {
+        if over.is_empty() {
+            return;
+        }
+        let (mut settled, mut gone) = (Vec::with_capacity(over.len()), Vec::new());
+        let mut state = locked(&self.ledger.state);
+        for todo in over {
+            let Some(entry) = state.entry(todo.key, &todo.held) else {
+                gone.push(todo);
+                continue;
+            };
+            let lease_ends = entry.lease_ends;
+            state.tally.lost(lease_ends);
+            settled.push((state.remove(todo.key), todo, SettlementKind::LeftToLease));
+        }
+        let wakes = !settled.is_empty() && std::mem::take(&mut state.wants_slot);
+        drop(state);
+        if wakes {
+            self.ledger.for_claimer.notify_one();
+        }
+        self.tell(settled);
+    }
+
     /// What the queue has answered, one by one.
     fn note(&mut self, told: Vec<(Todo, Settled)>) {
         let mut settled = Vec::with_capacity(told.len());
         let (mut again, mut refused): (Vec<QueueError>, Vec<(Arc<Held>, QueueError)>) =
             (Vec::new(), Vec::new());
+        // Dropped outside of the lock too.
+        let (mut unsaid, mut gone) = (Vec::new(), Vec::new());
         let answers = told.iter().any(|(_, answer)| !matches!(answer, Settled::Retry(_)));
         let (now, mut is_away) = (Instant::now(), false);
         let mut state = locked(&self.ledger.state);
         let end = state.end;
         for (mut todo, answer) in told {
-            let Some(entry) = state.entry(todo.key, &todo.held) else { continue };
+            let Some(entry) = state.entry(todo.key, &todo.held) else {
+                gone.push((todo, answer));
+                continue;
+            };
             let lease_ends = entry.lease_ends;
             let kind = match (answer, &todo.what) {
                 (Settled::Done, What::Ack) => SettlementKind::Done,
@@ -202,11 +232,13 @@ impl Settler {
                     let missed = Missed::of(&error, answers);
                     is_away |= missed == Missed::All;
                     let is_again = todo.missed(missed, now, lease_ends, end);
-                    if todo.is_refused() && !entry.is_refused {
+                    if missed != Missed::ForGood {
+                        again.push(error);
+                    } else if !entry.is_refused && (todo.is_refused() || !is_again) {
                         entry.is_refused = true;
                         refused.push((Arc::clone(&todo.held), error));
-                    } else if missed != Missed::ForGood {
-                        again.push(error);
+                    } else {
+                        unsaid.push(error);
                     }
                     if is_again {
                         self.todo.push(todo);

@@ -3,15 +3,15 @@
 //! Not here: telling it (`settler`).
 //!
 //! # Invariants
-//! 1. What the queue does not take for good is told no longer than its lease lasts, and not once
-//!    more than needed when the worker is quiet.
+//! 1. What the queue refuses for good is told no longer than its lease lasts, and not once more
+//!    than needed when the worker is quiet. A claim that lasts as long as its connection has no
+//!    such end: nobody else would get the job.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::heartbeat::NOMINAL;
 use crate::error::QueueError;
 use crate::job::Held;
 use crate::queue::{Next, Start};
@@ -43,7 +43,9 @@ struct Trouble {
     times: u32,
     /// Whether it is told apart from others, which may be taken then.
     is_alone: bool,
-    /// Refused for good, also alone: when it is told no more.
+    /// Refused for good, also alone.
+    is_refused: bool,
+    /// When it is told no more, if it is refused and its lease has an end.
     until: Option<Instant>,
 }
 
@@ -74,6 +76,8 @@ impl Missed {
 pub(super) enum Turn {
     Alone,
     Later,
+    /// It is told no more.
+    Over,
     WithOthers,
 }
 
@@ -93,7 +97,7 @@ impl Todo {
 
     /// Whether it has been refused for good, also alone.
     pub(super) fn is_refused(&self) -> bool {
-        self.trouble.as_ref().is_some_and(|trouble| trouble.until.is_some())
+        self.trouble.as_ref().is_some_and(|trouble| trouble.is_refused)
     }
 
     /// When it is to be told again by itself; `None`: with the next that are told.
@@ -103,6 +107,7 @@ impl Todo {
 
     pub(super) fn turn(&self, now: Instant, end: End) -> Turn {
         match &self.trouble {
+            Some(trouble) if trouble.until.is_some_and(|until| until <= now) => Turn::Over,
             Some(trouble) if trouble.due(end) > now => Turn::Later,
             Some(trouble) if trouble.is_alone => Turn::Alone,
             Some(_) | None => Turn::WithOthers,
@@ -117,14 +122,16 @@ impl Todo {
         lease_ends: Option<Instant>,
         end: End,
     ) -> bool {
-        self.was_told = true;
+        // What is refused was not taken.
+        self.was_told |= missed != Missed::ForGood;
         if lease_ends.is_some_and(|ends| ends <= now) {
             return false;
         }
         if missed == Missed::All {
             return true;
         }
-        let none = Trouble { since: now, times: 0, is_alone: false, until: None };
+        let none =
+            Trouble { since: now, times: 0, is_alone: false, is_refused: false, until: None };
         let trouble = self.trouble.get_or_insert(none);
         trouble.since = now;
         if missed == Missed::ForGood && !trouble.is_alone {
@@ -135,8 +142,9 @@ impl Todo {
         trouble.times = trouble.times.saturating_add(1);
         if missed == Missed::ForGood {
             // Until then it may be mended all the same: rights that are given, a key that is new.
-            let until = *trouble.until.get_or_insert(lease_ends.unwrap_or(now + NOMINAL));
-            return now < until && !end.is_quiet;
+            trouble.is_refused = true;
+            trouble.until = trouble.until.or(lease_ends);
+            return trouble.until.is_none_or(|until| now < until) && !end.is_quiet;
         }
         true
     }
@@ -144,12 +152,14 @@ impl Todo {
 
 impl Trouble {
     fn due(&self, end: End) -> Instant {
-        match self.until {
-            // For the last time: nobody waits for it.
-            Some(_) if end.is_quiet => self.since,
-            Some(_) => self.since + pause(self.times, PAUSE_REFUSED_MOST),
-            None => self.since + pause_before(self.times, end),
+        if !self.is_refused {
+            return self.since + pause_before(self.times, end);
         }
+        // For the last time, when the worker is quiet: nobody waits for it.
+        let pause =
+            if end.is_quiet { Duration::ZERO } else { pause(self.times, PAUSE_REFUSED_MOST) };
+        let again_at = self.since + pause;
+        self.until.map_or(again_at, |until| again_at.min(until))
     }
 }
 
@@ -208,8 +218,12 @@ mod tests {
             let due = todo.due(RUNNING).unwrap();
             assert!(due > at && due <= at + PAUSE_REFUSED_MOST, "{due:?}");
             (at, times) = (due, times + 1);
+            if todo.turn(at, RUNNING) == Turn::Over {
+                break;
+            }
         }
-        assert!(at >= ends && (5..20).contains(&times), "{times} times");
+        assert!(at == ends && (5..20).contains(&times), "{times} times");
+        assert_eq!(todo.turn(at, QUIET), Turn::Over);
     }
 
     #[tokio::test(start_paused = true)]
@@ -220,12 +234,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_claim_that_lasts_as_long_as_its_connection_is_refused_for_a_time_too() {
+    async fn a_claim_that_lasts_as_long_as_its_connection_is_told_until_the_worker_is_quiet() {
         let (now, mut todo) = (Instant::now(), todo());
-        assert!(todo.missed(Missed::ForGood, now, None, RUNNING));
-        assert!(todo.missed(Missed::ForGood, now, None, RUNNING));
-        assert!(todo.missed(Missed::ForGood, now + NOMINAL / 2, None, RUNNING));
-        assert!(!todo.missed(Missed::ForGood, now + NOMINAL, None, RUNNING));
+        let mut at = now;
+        for _ in 0..999 {
+            assert!(todo.missed(Missed::ForGood, at, None, RUNNING));
+            at = todo.due(RUNNING).unwrap();
+        }
+        assert!(at > now + PAUSE_REFUSED_MOST * 900 && at < now + PAUSE_REFUSED_MOST * 999);
+        assert!(todo.is_refused());
+        assert_eq!(todo.turn(at, RUNNING), Turn::Alone);
+        assert!(!todo.missed(Missed::ForGood, at, None, QUIET));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_for_good_was_not_told() {
+        let (now, mut todo) = (Instant::now(), todo());
+        assert!(todo.missed(Missed::ForGood, now, None, RUNNING) && !todo.was_told);
+        assert!(todo.missed(Missed::This, now, None, RUNNING) && todo.was_told);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use lifecycle_worker::{
     Queue, QueueError, Receipt, Release, Settled, Settlement, Stats, Worker,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// A lifecycle of that worker: grace 30 s, no lame duck since nobody listens; the drain ends
 /// after 24.5 s or more, hooks begin at 26 s.
@@ -124,6 +125,10 @@ pub struct Faulty {
     pub lost: Arc<Mutex<Option<String>>>,
     /// The id of a job that it refuses to settle, and with it all that are settled in one call.
     pub refused: Arc<Mutex<Option<String>>>,
+    /// How long it takes for that.
+    pub refuses_after: Duration,
+    /// When it has.
+    pub refusals: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl Faulty {
@@ -136,6 +141,8 @@ impl Faulty {
             extends: Arc::default(),
             lost: Arc::default(),
             refused: Arc::default(),
+            refuses_after: Duration::ZERO,
+            refusals: Arc::default(),
         }
     }
 
@@ -151,6 +158,12 @@ impl Faulty {
     fn refuses<'a>(&self, receipts: impl IntoIterator<Item = &'a Receipt>) -> bool {
         let refused = self.refused.lock().unwrap();
         receipts.into_iter().any(|receipt| refused.as_deref() == Some(receipt.id().as_str()))
+    }
+
+    async fn refuse<T>(&self, items: &[T]) -> Vec<Settled> {
+        tokio::time::sleep(self.refuses_after).await;
+        self.refusals.lock().unwrap().push(Instant::now());
+        items.iter().map(|_| Settled::Retry(QueueError::Denied("not yours".into()))).collect()
     }
 
     async fn suffer(&self, which: impl Fn(&Faults) -> Fault) -> Result<(), QueueError> {
@@ -175,10 +188,6 @@ fn without_lease(job: Claimed) -> Claimed {
     let mut job = job;
     job.lease_ends = None;
     job
-}
-
-fn refuse<T>(items: &[T]) -> Vec<Settled> {
-    items.iter().map(|_| Settled::Retry(QueueError::Denied("not yours".into()))).collect()
 }
 
 fn retry<T>(items: &[T]) -> Vec<Settled> {
@@ -226,7 +235,7 @@ impl Queue for Faulty {
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Settled> {
         if self.refuses(receipts) {
-            return refuse(receipts);
+            return self.refuse(receipts).await;
         }
         let fault = self.faults.lock().unwrap().ack;
         match self.suffer(|_| fault).await {
@@ -247,7 +256,7 @@ impl Queue for Faulty {
 
     async fn release(&self, jobs: &[Release]) -> Vec<Settled> {
         if self.refuses(jobs.iter().map(|job| &job.receipt)) {
-            return refuse(jobs);
+            return self.refuse(jobs).await;
         }
         match self.suffer(|faults| faults.release).await {
             Ok(()) => self.inner.release(jobs).await,
@@ -257,7 +266,7 @@ impl Queue for Faulty {
 
     async fn fail(&self, jobs: &[Fail]) -> Vec<Settled> {
         if self.refuses(jobs.iter().map(|job| &job.receipt)) {
-            return refuse(jobs);
+            return self.refuse(jobs).await;
         }
         self.inner.fail(jobs).await
     }
@@ -296,4 +305,38 @@ impl Queue for Faulty {
         self.suffer(|faults| faults.close).await?;
         self.inner.close().await
     }
+}
+
+/// The names of the events that are said on this thread.
+#[derive(Clone, Debug, Default)]
+pub struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Heard {
+    pub fn count(&self, name: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|heard| *heard == name).count()
+    }
+}
+
+impl tracing::field::Visit for Heard {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0.lock().unwrap().push(format!("{value:?}"));
+        }
+    }
+}
+
+impl tracing::Subscriber for Heard {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
 }
