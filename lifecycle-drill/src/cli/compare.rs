@@ -23,6 +23,7 @@ use super::{
     note, print,
     table::{Cell, Column, Table, is_half_marked, quoted},
     values::theme,
+    written::judged,
 };
 
 /// Which servers, by which scenarios, and where the table goes.
@@ -91,10 +92,8 @@ impl Compare {
         };
         let ended = if columns.iter().any(ours_failed) { Ended::Failed } else { Ended::Passed };
         let table = Table { scenarios: chosen, columns, about: self.about().await };
-        for file in &self.markdown {
-            write(file, &table)?;
-        }
-        Ok(ended)
+        let unwritten = self.markdown.iter().filter_map(|file| write(file, &table).err()).collect();
+        judged(Ok(ended), unwritten)
     }
 
     /// Those that were chosen, ours first, all built.

@@ -8,9 +8,7 @@
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{
-    PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow, PgSslMode,
-};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, PgPool, Postgres};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -28,21 +26,13 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, QueueError> {
         // The text of the error has no part of the URL, which may hold a password.
         QueueError::Invalid { what: format!("the URL is none of PostgreSQL: {error}") }
     })?;
-    let needs_tls = matches!(
-        options.get_ssl_mode(),
-        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
-    );
-    if needs_tls && cfg!(not(feature = "postgres-tls")) {
-        let what = "this sslmode needs the feature `postgres-tls`".to_owned();
-        return Err(QueueError::Unsupported { what });
-    }
     Ok(options.disable_statement_logging())
 }
 
 /// A pool on those options, after one connection has shown that they work.
 pub(super) async fn pool(options: PgConnectOptions) -> Result<PgPool, QueueError> {
     let first = timeout(CONNECT_BOUND, Box::pin(PgConnection::connect_with(&options))).await;
-    let first = first.map_err(|_| QueueError::timed_out(CONNECT_BOUND))?.map_err(error)?;
+    let first = first.map_err(|_| QueueError::timed_out(CONNECT_BOUND))?.map_err(first_error)?;
     if timeout(CONNECT_BOUND, first.close()).await.is_err() {
         tracing::debug!("the connection that was tried did not close in time");
     }
@@ -125,6 +115,18 @@ pub(super) fn error(error: sqlx::Error) -> QueueError {
     mapped(error, |error| fault(error.code().as_deref().unwrap_or_default()))
 }
 
+/// Of the first connection: a server without TLS, or another's certificate, is not waited for.
+fn first_error(cause: sqlx::Error) -> QueueError {
+    let tls = match &cause {
+        sqlx::Error::Tls(source) => Some(format!("TLS: {source}")),
+        _ => None,
+    };
+    match (error(cause), tls) {
+        (QueueError::Unavailable(_), Some(what)) => QueueError::Invalid { what },
+        (error, _) => error,
+    }
+}
+
 /// Whose fault an SQLSTATE is.
 fn fault(code: &str) -> Fault {
     match code {
@@ -181,14 +183,5 @@ mod tests {
             assert!(matches!(error, QueueError::Invalid { .. }), "{error:?}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
-    }
-
-    #[test]
-    fn tls_takes_its_feature() {
-        for mode in ["require", "verify-ca", "verify-full"] {
-            let said = options(&format!("postgres://localhost/?sslmode={mode}"));
-            assert_eq!(said.is_ok(), cfg!(feature = "postgres-tls"), "{said:?}");
-        }
-        assert!(options("postgres://localhost/?sslmode=prefer").is_ok());
     }
 }

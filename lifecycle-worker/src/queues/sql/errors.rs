@@ -29,8 +29,12 @@ pub(in super::super) fn mapped(
         sqlx::Error::PoolTimedOut => QueueError::unavailable(
             "no connection: it is refused or not answered, or all of the pool's are in use",
         ),
-        // A server without it, or certificates that are none: a handshake that fails is IO.
-        sqlx::Error::Tls(source) => QueueError::Invalid { what: format!("TLS: {source}") },
+        sqlx::Error::Tls(source) if is_missing(&*source) => {
+            let what = "TLS, unless by the feature `postgres-tls` or by one of sqlx".to_owned();
+            QueueError::Unsupported { what }
+        }
+        // A handshake that broke off in a server's restart is one of these too, by some libraries.
+        sqlx::Error::Tls(source) => QueueError::unavailable(format!("TLS: {source}")),
         sqlx::Error::Configuration(source) => QueueError::Invalid { what: source.to_string() },
         sqlx::Error::InvalidArgument(what) => QueueError::Invalid { what },
         sqlx::Error::Encode(source) => QueueError::Invalid { what: source.to_string() },
@@ -50,6 +54,11 @@ pub(in super::super) fn mapped(
         }
         error => QueueError::unavailable(error),
     }
+}
+
+/// Whether that is sqlx's word for being built without TLS, which has no other name.
+fn is_missing(tls: &(dyn std::error::Error + Send + Sync)) -> bool {
+    tls.to_string().contains("built without TLS support")
 }
 
 /// The same error once more, for the next of many receipts.
@@ -90,6 +99,15 @@ mod tests {
         assert!(matches!(mapped(sqlx::Error::PoolClosed, unused), QueueError::Closed));
         let error = mapped(sqlx::Error::Configuration("no port".into()), unused);
         assert_eq!(error.to_string(), "no port");
+    }
+
+    #[test]
+    fn tls_that_is_not_there_is_told_from_a_handshake_that_failed() {
+        let tls = |said: &str| mapped(sqlx::Error::Tls(said.into()), unused);
+        // As sqlx 0.9 says it.
+        let missing = tls("required, but SQLx was built without TLS support enabled");
+        assert!(matches!(missing, QueueError::Unsupported { .. }), "{missing:?}");
+        assert!(!tls("unexpected EOF during handshake").is_fatal());
     }
 
     #[test]
