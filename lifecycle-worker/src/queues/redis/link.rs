@@ -17,6 +17,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, Script, Value};
 use redis::{RedisError, ServerErrorKind};
@@ -78,11 +80,11 @@ impl Limit {
         Self { at: self.at.min(at), ..self }
     }
 
-    /// The part of what is left that one of so many may take.
-    fn share(self, of: usize) -> Self {
+    /// When the first of so many has had its part of what is left.
+    fn share(self, of: usize) -> Instant {
         let now = Instant::now();
         let left = self.at.saturating_duration_since(now);
-        self.before(now + left / u32::try_from(of).unwrap_or(u32::MAX).max(1))
+        now + left / u32::try_from(of).unwrap_or(u32::MAX).max(1)
     }
 
     pub(super) async fn hold<T, E: Into<Fault>>(
@@ -127,16 +129,26 @@ impl Link {
         if state.closed { Err(Fault::Closed) } else { Ok(state.node.clone()) }
     }
 
-    /// The first seed that leads to the queue, or why the last one does not. Each may take its
-    /// share of the time that is left: one that says nothing does not stand for the others.
+    /// The first seed that leads to the queue, or why the last one does not. One that says nothing
+    /// for its share of the time does not stand for the others, which are asked beside it: who is
+    /// only slow has all of the time.
     async fn open(&self, limit: Limit) -> Result<(Client, MultiplexedConnection), Fault> {
         let mut last = Fault::Redis(RedisError::from((
             ErrorKind::InvalidClientConfig,
             "no node of the cluster was given",
         )));
+        let mut asked = FuturesUnordered::new();
         for (at, seed) in self.seeds.iter().enumerate() {
-            match limit.share(self.seeds.len() - at).hold(Box::pin(self.follow(seed.clone()))).await
-            {
+            asked.push(Box::pin(self.follow(seed.clone())));
+            match timeout_at(limit.share(self.seeds.len() - at), asked.next()).await {
+                Ok(Some(Ok(found))) => return Ok(found),
+                Ok(Some(Err(fault))) => last = fault,
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let late = |_| Fault::TimedOut(limit.bound);
+        while let Some(answer) = timeout_at(limit.at, asked.next()).await.map_err(late)? {
+            match answer {
                 Ok(found) => return Ok(found),
                 Err(fault) => last = fault,
             }

@@ -134,9 +134,10 @@ impl RedisQueue {
     /// The queue of that name in a cluster of which some nodes have these URLs.
     ///
     /// The node that has the queue is found through the first that answers, at the start and
-    /// whenever it is lost: after a failover, or when its slot has moved. Each has its share of the
-    /// time that a call may take: one that says nothing leaves some for the others. While a slot is on its
-    /// way, calls may fail with [`Unavailable`](QueueError::Unavailable).
+    /// whenever it is lost: after a failover, or when its slot has moved. One that says nothing for
+    /// its share of the time that a call may take is not waited for alone: the next is asked beside
+    /// it. While a slot is on its way, calls may fail with
+    /// [`Unavailable`](QueueError::Unavailable).
     ///
     /// # Cancel safety
     /// Cancel safe: nothing is left but a connection that closes.
