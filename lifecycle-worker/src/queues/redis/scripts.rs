@@ -67,19 +67,19 @@ impl Scripts {
             ack: script(include_str!("lua/ack.lua")),
             claim: full(include_str!("lua/claim.lua")),
             dead: script(include_str!("lua/dead.lua")),
-            extend: script(include_str!("lua/extend.lua")),
-            fail: script(include_str!("lua/fail.lua")),
+            extend: full(include_str!("lua/extend.lua")),
+            fail: full(include_str!("lua/fail.lua")),
             push: script(include_str!("lua/push.lua")),
-            release: script(include_str!("lua/release.lua")),
+            release: full(include_str!("lua/release.lua")),
             stats: script(include_str!("lua/stats.lua")),
         }
     }
 }
 
 const COMMON: &str = include_str!("lua/common.lua");
-/// Of a script that runs at `maxmemory` too. A claim begins with what takes memory, some bytes a
-/// job, and what it claims makes room; settling begins with what takes none, and is let through
-/// by that; a push is refused.
+/// Of a script that runs at `maxmemory` too, though it begins with what takes memory, some bytes a
+/// job: what is claimed makes room. An acknowledgement begins with what takes none, and is let
+/// through by that; a push is refused.
 const ALSO_FULL: &str = "#!lua flags=allow-oom";
 
 #[cfg(test)]

@@ -1,14 +1,10 @@
 -- For each job: id, claim.
-local out, done = {}, 0
-for i = 4, #ARGV, 2 do
-    local mine = take_out(ARGV[i], ARGV[i + 1])
-    if mine then
-        redis.call('UNLINK', jobs .. ARGV[i])
-        done = done + 1
-    end
-    out[#out + 1] = mine and 1 or 0
+local flags, mine = held(4, 2)
+take_out(mine)
+for _, job in ipairs(mine) do
+    redis.call('UNLINK', job.key)
 end
-if done > 0 then
-    redis.call('HINCRBY', counters, 'done', done)
+if #mine > 0 then
+    redis.call('HINCRBY', counters, 'done', #mine)
 end
-return out
+return flags

@@ -32,17 +32,43 @@ local function put(member, due)
     end
 end
 
--- The job's member if the claim is its newest, and takes it out of where it is.
-local function take_out(id, number)
-    local job = redis.call('HMGET', jobs .. id, 'owner', 'claim', 'member')
-    if job[1] ~= owner or job[2] ~= number then
-        return nil
+-- What the arguments from there on say of claims, of so many each, id and claim first: for each
+-- whether it is the newest of its job, and where that is said, the job's key and its member.
+--
+-- All is read before anything is written, and a job is added to a set before it is taken out of
+-- another: where the slot is on its way to another node, a hash that has gone ahead ends the
+-- script, and so does a set of which it has itself taken the last.
+local function held(from, size)
+    local flags, mine, seen = {}, {}, {}
+    for i = from, #ARGV, size do
+        local id = ARGV[i]
+        local job = redis.call('HMGET', jobs .. id, 'owner', 'claim', 'member')
+        local newest = job[1] == owner and job[2] == ARGV[i + 1]
+        if newest and not seen[id] then
+            seen[id] = true
+            mine[#mine + 1] = { at = i, key = jobs .. id, member = job[3] }
+        end
+        flags[#flags + 1] = newest and 1 or 0
     end
-    -- A lease that has ended may have been put back, and nobody has claimed the job since.
-    if redis.call('ZREM', leases, job[3]) == 0 then
-        redis.call('ZREM', ready, job[3])
+    return flags, mine
+end
+
+-- Takes jobs out of where they were, but for a place that is theirs again. A lease that has ended
+-- may have been put back, and nobody has claimed the job since.
+local function take_out(mine)
+    local leased, gone = {}, {}
+    for i, job in ipairs(mine) do
+        leased[i] = job.member
+        if job.place ~= job.member then
+            gone[#gone + 1] = job.member
+        end
     end
-    return job[3]
+    if #leased > 0 then
+        redis.call('ZREM', leases, unpack(leased))
+    end
+    if #gone > 0 then
+        redis.call('ZREM', ready, unpack(gone))
+    end
 end
 
 -- The same place with another time: 5 digits of rank, 14 of time, 16 of push order, the id.

@@ -1,14 +1,19 @@
 -- Lease; for each job: id, claim, whether there is a checkpoint, the checkpoint.
-local out = {}
-for i = 5, #ARGV, 4 do
-    local id = ARGV[i]
-    local member = take_out(id, ARGV[i + 1])
-    out[#out + 1] = member and 1 or 0
-    if member then
-        redis.call('ZADD', leases, now + tonumber(ARGV[4]), member)
-        if ARGV[i + 2] == '1' then
-            redis.call('HSET', jobs .. id, 'checkpoint', ARGV[i + 3])
-        end
+local flags, mine = held(5, 4)
+local leased, gone = {}, {}
+for i, job in ipairs(mine) do
+    leased[2 * i - 1] = now + tonumber(ARGV[4])
+    leased[2 * i] = job.member
+    gone[i] = job.member
+end
+if #mine > 0 then
+    redis.call('ZADD', leases, unpack(leased))
+    -- A lease that had ended may have been put back.
+    redis.call('ZREM', ready, unpack(gone))
+end
+for _, job in ipairs(mine) do
+    if ARGV[job.at + 2] == '1' then
+        redis.call('HSET', job.key, 'checkpoint', ARGV[job.at + 3])
     end
 end
-return out
+return flags
