@@ -1,6 +1,7 @@
 //! What is special to the queue on NATS; what all queues promise is in the conformance suite.
 
 mod faults;
+mod gone;
 mod large;
 
 use std::num::NonZeroUsize;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::message::Content;
-use super::{NatsQueue, fault};
+use super::{NatsQueue, STREAM_API, fault};
 use crate::error::QueueError;
 use crate::push::{Push, Pushed};
 use crate::stats::DeadJob;
@@ -33,9 +33,11 @@ impl NatsQueue {
 
     /// Nobody listens for what goes to that stream: it is not there, or is between two leaders.
     pub(super) async fn nobody_takes(&self, stream: &str) -> QueueError {
-        match self.context().get_stream(stream).await {
+        let context = self.context();
+        let asking = async { context.get_stream(stream).await.map_err(fault::of_api) };
+        match self.within(&[STREAM_API], Box::pin(asking)).await {
             Ok(_) => QueueError::unavailable("the stream is there, and has no leader just now"),
-            Err(error) => fault::of_api(error),
+            Err(error) => error,
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::claim::delivery;
 use super::held::Entry;
 use super::message::Dead;
-use super::{NatsQueue, fault};
+use super::{CONSUMER_API, NatsQueue, fault};
 use crate::claimed::Receipt;
 use crate::error::QueueError;
 use crate::queue::{Extend, Extended, Fail, Next, Release, Settled};
@@ -134,12 +134,22 @@ impl NatsQueue {
             match request.await {
                 Ok(_) => Ok(()),
                 Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-                    Err(self.nobody_takes(&self.shared.names.stream).await)
+                    Err(self.nobody_hears().await)
                 }
                 Err(error) => Err(fault::of_request(error)),
             }
         };
         Box::pin(self.within(&[entry.reply.as_str()], asking)).await
+    }
+
+    /// Nobody listens for what is said of a claim: the consumer is not there, or is between two
+    /// leaders.
+    async fn nobody_hears(&self) -> QueueError {
+        self.forget_consumer();
+        match self.within(&[CONSUMER_API], Box::pin(self.consumer())).await {
+            Ok(_) => QueueError::unavailable("the consumer is there, and has no leader just now"),
+            Err(error) => error,
+        }
     }
 }
 
