@@ -29,7 +29,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify, RwLock};
+use tokio::sync::{Mutex, Notify, RwLock, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
@@ -205,17 +205,34 @@ impl AmqpQueue {
         let contents = contents.collect::<Result<Vec<_>, _>>()?;
         let ids = contents.iter().map(|(_, content)| Pushed::New(content.id.clone())).collect();
         let queue = self.clone();
+        let (tell, told) = oneshot::channel();
         // On a task: a push may be dropped, and what it has sent is confirmed all the same.
-        let pushing = tokio::spawn(async move {
-            for some in contents.chunks(AT_ONCE) {
-                let some: Vec<_> = some.iter().collect();
-                let published = queue.publish(&some).await;
-                published.into_iter().collect::<Result<Vec<()>, _>>()?;
-            }
-            Ok::<_, Fault>(())
+        tokio::spawn(async move {
+            let pushed = queue.push_while_asked(&contents, &tell).await;
+            // Whoever has given up is told nothing.
+            drop(tell.send(pushed));
         });
-        pushing.await.unwrap_or(Err(Fault::Closed))?;
+        told.await.unwrap_or(Err(Fault::Closed))?;
         Ok(ids)
+    }
+
+    /// Begins with no more of them once nobody waits.
+    async fn push_while_asked(
+        &self,
+        contents: &[(To, Content)],
+        asked: &oneshot::Sender<Result<(), Fault>>,
+    ) -> Result<(), Fault> {
+        for some in contents.chunks(AT_ONCE) {
+            // What follows waits for no connection.
+            let _line = self.shared.messages.line(self.call_bound).await?;
+            if asked.is_closed() {
+                break;
+            }
+            let some: Vec<_> = some.iter().collect();
+            let published = self.publish(&some).await;
+            published.into_iter().collect::<Result<Vec<()>, _>>()?;
+        }
+        Ok(())
     }
 
     fn content(&self, job: &Push) -> Result<(To, Content), Fault> {
