@@ -3,6 +3,7 @@
 mod copies;
 mod faults;
 mod race;
+mod waits;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

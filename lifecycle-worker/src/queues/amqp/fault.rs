@@ -29,14 +29,20 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether the broker has ended a channel by it.
-    pub(super) fn ends_channel(&self) -> bool {
-        matches!(self.said(), Some(AMQPErrorKind::Soft(_)))
+    /// Of a publish: whether it says that an exchange is missing, or not for this user, and has
+    /// ended the channel.
+    pub(super) fn refuses_exchange(&self) -> bool {
+        matches!(self.said(), Some(AMQPErrorKind::Soft(_))) && !self.is_too_large()
     }
 
     /// Of a publish: whether the message was too large for the broker.
     pub(super) fn is_too_large(&self) -> bool {
         matches!(self.said(), Some(AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)))
+    }
+
+    /// Of a publish: whether the broker has looked at a message, and does not mind its size.
+    pub(super) fn is_of_any_size(&self) -> bool {
+        matches!(self, Self::Refused | Self::Unroutable(_)) || self.refuses_exchange()
     }
 
     fn said(&self) -> Option<&AMQPErrorKind> {

@@ -53,8 +53,6 @@ pub(super) struct Line {
     pub(super) number: u64,
     pub(super) channel: Channel,
     connection: Connection,
-    /// What is published goes out in the order in which its confirms are counted.
-    pub(super) sending: tokio::sync::Mutex<()>,
     pub(super) confirms: Confirms,
 }
 
@@ -101,9 +99,8 @@ impl Link {
                 return Err(Fault::Closed);
             }
             state.openings += 1;
-            let (number, sending) = (state.openings, tokio::sync::Mutex::default());
-            let confirms = Confirms::default();
-            let line = Arc::new(Line { number, channel, connection, sending, confirms });
+            let (number, confirms) = (state.openings, Confirms::default());
+            let line = Arc::new(Line { number, channel, connection, confirms });
             state.line = Some(Arc::clone(&line));
             Ok(line)
         };

@@ -8,20 +8,21 @@
 //!
 //! # Invariants
 //! 1. A confirm is believed after all confirms of its channel that were answered before it have
-//!    been looked at, for one of them may have brought its message back.
+//!    been looked at, for one of them may have brought its message back. So each message is among
+//!    those that wait before the client can send it; and what the client has not sent, since the
+//!    broker is short of memory, is not answered, and nobody waits for it but its own call.
 //! 2. What is larger than anything that the broker has taken is alone on a channel: a message that
 //!    is too large for the broker ends its channel, and all that is on it.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::join_all;
+use futures_util::future::BoxFuture;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation, PublisherConfirm};
+use lapin::{Channel, Confirmation};
 use slab::Slab;
 
 use super::AmqpQueue;
@@ -41,8 +42,11 @@ struct State {
     largest: usize,
 }
 
+/// A message on its way: sent by the first poll, or as soon as the client may send.
+type Confirm = BoxFuture<'static, Result<Confirmation, Fault>>;
+
 struct Waiting {
-    confirm: PublisherConfirm,
+    confirm: Confirm,
     /// Whom to wake.
     waker: Option<Waker>,
     said: Option<Result<(), Fault>>,
@@ -76,8 +80,12 @@ impl Confirms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, confirm: PublisherConfirm) -> usize {
-        self.state().waiting.insert(Waiting { confirm, waker: None, said: None })
+    /// Sends it: behind those that were added before, which is also how the broker counts them.
+    fn add(&self, confirm: Confirm) -> usize {
+        let mut state = self.state();
+        let key = state.waiting.insert(Waiting { confirm, waker: None, said: None });
+        let _unanswered = state.look(key).is_pending();
+        key
     }
 
     async fn answered(&self, key: usize) {
@@ -89,17 +97,16 @@ impl Confirms {
         .await;
     }
 
-    /// What became of those, all of which are answered. Nobody may be about to add one that is
-    /// on its way already.
-    fn end(&self, sent: Vec<(Result<usize, Fault>, Address)>) -> Vec<Result<(), Fault>> {
+    /// What became of those, all of which are answered.
+    fn end(&self, sent: Vec<(usize, Address)>) -> Vec<Result<(), Fault>> {
         let mut state = self.state();
         let keys: Vec<_> = state.waiting.iter().map(|(key, _)| key).collect();
         for key in keys {
             // What is not answered now was not answered before ours.
             let _unanswered = state.look(key).is_pending();
         }
-        let one = |(key, address): (Result<usize, Fault>, Address)| {
-            let said = state.waiting.remove(key?).said.unwrap_or(Err(Fault::Closed));
+        let one = |(key, address): (usize, Address)| {
+            let said = state.waiting.remove(key).said.unwrap_or(Err(Fault::Closed));
             match state.returned.iter().position(|other| *other == address) {
                 Some(at) => Err(Fault::Unroutable(state.returned.swap_remove(at).key)),
                 None => said,
@@ -126,14 +133,14 @@ impl State {
             return Poll::Ready(());
         }
         let mut context = Context::from_waker(one.waker.as_ref().unwrap_or(Waker::noop()));
-        let Poll::Ready(answer) = Pin::new(&mut one.confirm).poll(&mut context) else {
+        let Poll::Ready(answer) = one.confirm.poll_unpin(&mut context) else {
             return Poll::Pending;
         };
         let (said, returned) = match answer {
             Ok(Confirmation::Ack(returned)) => (Ok(()), returned),
             Ok(Confirmation::Nack(returned)) => (Err(Fault::Refused), returned),
             Ok(Confirmation::NotRequested) => (Ok(()), None),
-            Err(error) => (Err(error.into()), None),
+            Err(fault) => (Err(fault), None),
         };
         one.said = Some(said);
         if let Some(message) = returned {
@@ -170,7 +177,7 @@ impl AmqpQueue {
                 said.push(Box::pin(self.publish_alone(&line, first)).await);
                 rest = others;
             } else {
-                said.extend(Box::pin(self.publish_or_alone(&line, &rest[..sure])).await);
+                said.extend(Box::pin(self.publish_or_apart(&line, &rest[..sure])).await);
                 rest = &rest[sure..];
             }
         }
@@ -178,15 +185,31 @@ impl AmqpQueue {
     }
 
     /// Together; and where the broker has ended their channel because of one of them, nobody knows
-    /// of which, each alone. The others may be there twice then.
-    async fn publish_or_alone(
+    /// of which, apart. The others may be there twice then.
+    async fn publish_or_apart(
         &self,
         line: &Line,
         messages: &[&(To, Content)],
     ) -> Vec<Result<(), Fault>> {
-        let mut said = self.publish_together(line, messages).await;
+        let mut said = self.publish_together(&line.channel, &line.confirms, messages).await;
+        let mut refused: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (at, (to, _)) in messages.iter().enumerate() {
+            if said[at].as_ref().is_err_and(Fault::refuses_exchange) {
+                let (exchange, _) = topology::route(&self.shared.name, *to);
+                refused.entry(exchange).or_default().push(at);
+            }
+        }
+        // What it says of one exchange alone is true of all that is sent there.
+        for places in refused.into_values() {
+            let Ok(line) = self.shared.messages.line(self.call_bound).await else { continue };
+            let some: Vec<_> = places.iter().map(|at| messages[*at]).collect();
+            let again = Box::pin(self.publish_aside(&line, &some)).await;
+            for (at, again) in places.into_iter().zip(again) {
+                said[at] = again;
+            }
+        }
         for (said, message) in said.iter_mut().zip(messages) {
-            if said.as_ref().is_err_and(Fault::ends_channel)
+            if said.as_ref().is_err_and(Fault::is_too_large)
                 && let Ok(line) = self.shared.messages.line(self.call_bound).await
             {
                 *said = Box::pin(self.publish_alone(&line, message)).await;
@@ -195,79 +218,69 @@ impl AmqpQueue {
         said
     }
 
-    async fn publish_together(
+    /// A checkpoint that makes a message too large for the broker is left out: the job was small
+    /// enough without.
+    async fn publish_alone(&self, line: &Line, message: &(To, Content)) -> Result<(), Fault> {
+        let mut said = self.publish_aside(line, &[message]).await;
+        let (to, content) = message;
+        let too_large = matches!(&said[..], [Err(fault)] if fault.is_too_large());
+        if too_large && content.checkpoint.is_some() {
+            tracing::warn!(job = %content.id.as_str(), "a checkpoint is too large, and is lost");
+            let without = (*to, Content { checkpoint: None, ..content.clone() });
+            said = self.publish_aside(line, &[&without]).await;
+        }
+        said.pop().unwrap_or(Err(Fault::Closed))
+    }
+
+    /// On a channel of their own.
+    async fn publish_aside(
         &self,
         line: &Line,
         messages: &[&(To, Content)],
     ) -> Vec<Result<(), Fault>> {
-        let bodies: Vec<_> = messages.iter().map(|(_, content)| content.body()).collect();
-        let sending = line.sending.lock().await;
-        let mut sends = Vec::with_capacity(messages.len());
-        for ((to, content), body) in messages.iter().zip(&bodies) {
-            let mut send = Box::pin(self.send(&line.channel, *to, content, body));
-            // A first poll puts it on its way: in this order, whatever wakes first.
-            let sent = (&mut send).now_or_never();
-            sends.push(async move {
-                match sent {
-                    Some(sent) => sent,
-                    None => send.await,
-                }
-            });
-        }
-        let sent = join_all(sends).await.into_iter();
-        let sent: Vec<_> = sent.map(|sent| Ok(line.confirms.add(sent?))).collect();
-        drop(sending);
-        for key in sent.iter().flatten() {
-            line.confirms.answered(*key).await;
-        }
-        let address = |(to, content): &&(To, Content)| Address::of(&self.shared.name, *to, content);
-        let sent = sent.into_iter().zip(messages.iter().map(address)).collect();
-        // Whoever was sending has added what is on its way.
-        let _sending = line.sending.lock().await;
-        line.confirms.end(sent)
-    }
-
-    /// On a channel of its own. A checkpoint that makes a message too large for the broker is left
-    /// out: the job was small enough without.
-    async fn publish_alone(&self, line: &Line, (to, content): &(To, Content)) -> Result<(), Fault> {
-        match self.publish_aside(line, *to, content).await {
-            Err(fault) if fault.is_too_large() && content.checkpoint.is_some() => {
-                tracing::warn!(job = %content.id.as_str(), "a checkpoint is too large, and is lost");
-                let content = Content { checkpoint: None, ..content.clone() };
-                self.publish_aside(line, *to, &content).await
-            }
-            said => said,
-        }
-    }
-
-    async fn publish_aside(&self, line: &Line, to: To, content: &Content) -> Result<(), Fault> {
-        let channel = line.aside().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let body = content.body();
-        match self.send(&channel, to, content, &body).await?.await? {
-            Confirmation::Ack(None) | Confirmation::NotRequested => {
-                line.confirms.took(body.len());
-                Ok(())
-            }
-            Confirmation::Nack(None) => Err(Fault::Refused),
-            Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => {
-                Err(Fault::Unroutable(topology::route(&self.shared.name, to).1))
+        let opening = async {
+            let channel = line.aside().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok::<_, Fault>(channel)
+        };
+        let channel = match opening.await {
+            Ok(channel) => channel,
+            Err(fault) => return messages.iter().map(|_| Err(fault.clone())).collect(),
+        };
+        let said = self.publish_together(&channel, &Confirms::default(), messages).await;
+        for (said, (_, content)) in said.iter().zip(messages) {
+            if said.as_ref().map_or_else(Fault::is_of_any_size, |()| true) {
+                line.confirms.took(content.size());
             }
         }
+        said
     }
 
-    async fn send(
+    async fn publish_together(
         &self,
         channel: &Channel,
-        to: To,
-        content: &Content,
-        body: &Bytes,
-    ) -> Result<PublisherConfirm, Fault> {
-        let (exchange, key) = topology::route(&self.shared.name, to);
+        confirms: &Confirms,
+        messages: &[&(To, Content)],
+    ) -> Vec<Result<(), Fault>> {
+        let send = |message: &&(To, Content)| confirms.add(self.send(channel, message));
+        let sent: Vec<_> = messages.iter().map(send).collect();
+        for key in &sent {
+            confirms.answered(*key).await;
+        }
+        let address = |(to, content): &&(To, Content)| Address::of(&self.shared.name, *to, content);
+        confirms.end(sent.into_iter().zip(messages.iter().map(address)).collect())
+    }
+
+    fn send(&self, channel: &Channel, (to, content): &(To, Content)) -> Confirm {
+        let (exchange, key) = topology::route(&self.shared.name, *to);
+        let (channel, body, properties) = (channel.clone(), content.body(), content.properties());
         let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let (exchange, key) = (topology::short(&exchange)?, topology::short(&key)?);
-        let properties = content.properties();
-        Ok(channel.basic_publish(exchange, key, options, body, properties).await?)
+        Box::pin(async move {
+            let (exchange, key) = (topology::short(&exchange)?, topology::short(&key)?);
+            let sent = channel.basic_publish(exchange, key, options, &body, properties).await?;
+            drop(body);
+            Ok(sent.await?)
+        })
     }
 }
 
