@@ -52,17 +52,22 @@ impl Content {
 
     /// The same for a dead letter, which the stream takes once for each place in the queue's: a
     /// dead job that is pushed again may die again. With the payload it has `most` bytes at most:
-    /// the error is cut to that, and the message of somebody else that leaves no room for any
-    /// header goes without.
+    /// the error is cut to that. The message of somebody else that leaves less room goes without
+    /// how it died, then without what it was, and at last without the id.
     pub(super) fn dead_header_map(&self, dead: Dead<'_>, most: usize) -> HeaderMap {
-        let mut map = self.header_map(&format!("{}-{}", self.id.as_str(), dead.place));
+        let id = format!("{}-{}", self.id.as_str(), dead.place);
+        let room = |map: &HeaderMap| most.checked_sub(length(map) + self.payload.len());
         let text = |error| json!({ "attempts": dead.attempts, "error": error }).to_string();
+        let mut map = self.header_map(&id);
         map.insert(DEAD, text(""));
-        let Some(room) = most.checked_sub(length(&map) + self.payload.len()) else {
-            return HeaderMap::new();
-        };
-        map.insert(DEAD, text(cut(dead.error, room)));
-        map
+        if let Some(room) = room(&map) {
+            map.insert(DEAD, text(cut(dead.error, room)));
+            return map;
+        }
+        let mut known = HeaderMap::new();
+        known.insert(MESSAGE_ID, id.as_str());
+        let less = [self.header_map(&id), known];
+        less.into_iter().find(|map| room(map).is_some()).unwrap_or_default()
     }
 
     /// How large it is as a message of these headers, with room for what a dead letter has beside.
@@ -194,7 +199,18 @@ mod tests {
         let dead = Content::read_dead(&map, job.payload.clone(), 7);
         assert!(dead.error.len() > 100, "{}", dead.error.len());
         assert!(length(&map) + 1000 <= most);
-        let none = Dead { place: 7, attempts: 1, error: "no" };
-        assert!(job.dead_header_map(none, 1000).is_empty());
+    }
+
+    #[test]
+    fn a_dead_letter_without_room_keeps_its_id_longest() {
+        let job = Content::read(None, vec![0; 1000].into(), 7);
+        let kept = |most| {
+            let map = job.dead_header_map(Dead { place: 7, attempts: 1, error: "no" }, most);
+            assert!(map.is_empty() || length(&map) + 1000 <= most, "{most}: {map:?}");
+            [DEAD, JOB, MESSAGE_ID].map(|name| map.get(name).is_some())
+        };
+        let mut all: Vec<_> = (1000..1300).map(kept).collect();
+        all.dedup();
+        assert_eq!(all, [[false; 3], [false, false, true], [false, true, true], [true; 3]]);
     }
 }
