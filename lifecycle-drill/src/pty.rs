@@ -84,37 +84,38 @@ impl AsyncRead for Ours {
 mod tests {
     use std::time::Duration;
 
+    use tokio::process::Command;
+
     use super::*;
     use crate::output::{Output, Stream, read_lines};
 
-    #[tokio::test]
-    async fn colours_are_taken_out_of_what_is_printed_there() {
+    /// What it has printed on a terminal of its own, to its end, which is a good one.
+    async fn printed(mut command: Command) -> Output {
         let pty = open().unwrap();
-        let mut command = tokio::process::Command::new("printf");
-        command.arg("\\033[1;32mrea\\033]0;a title\\007d\\033(By\\033[0m\\n\\033[0m");
         command.stdin(pty.stdin).stdout(pty.stdout).stderr(pty.stderr);
         let mut child = command.spawn().unwrap();
+        // It has copies of the terminal's side, which must end with the child.
         drop(command);
         let output = Output::new();
         let reading = read_lines(pty.ours, Stream::Terminal, output.clone());
         tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap();
         assert!(child.wait().await.unwrap().success());
-        let lines = output.lines();
+        output
+    }
+
+    #[tokio::test]
+    async fn colours_are_taken_out_of_what_is_printed_there() {
+        let mut command = Command::new("printf");
+        command.arg("\\033[1;32mrea\\033]0;a title\\007d\\033(By\\033[0m\\n\\033[0m");
+        let lines = printed(command).await.lines();
         assert_eq!((lines.len(), lines[0].text.as_str()), (1, "ready"), "{lines:?}");
     }
 
     #[tokio::test]
     async fn a_process_on_it_sees_terminals_and_its_output_comes_back() {
-        let pty = open().unwrap();
-        let mut command = tokio::process::Command::new("/bin/sh");
+        let mut command = Command::new("/bin/sh");
         command.args(["-c", "test -t 0 && test -t 1 && echo terminal >&2"]);
-        command.stdin(pty.stdin).stdout(pty.stdout).stderr(pty.stderr);
-        let mut child = command.spawn().unwrap();
-        drop(command);
-        let output = Output::new();
-        let reading = read_lines(pty.ours, Stream::Terminal, output.clone());
-        tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap();
-        assert!(child.wait().await.unwrap().success());
+        let output = printed(command).await;
         assert_eq!(output.lines()[0].text, "terminal");
     }
 }

@@ -7,6 +7,7 @@ mod amqp;
 mod clocks;
 mod conformance;
 mod faults;
+mod held;
 mod nats;
 mod redis;
 mod sql;

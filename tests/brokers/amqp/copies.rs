@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use lifecycle_worker::{AmqpQueue, Claimed, Fail, Next, Push, Queue, Release};
+use lifecycle_worker::{AmqpQueue, Fail, Next, Push, Queue, Release};
 use tests::brokers::PrivateRabbit;
-use tokio::time::Instant;
 
-use super::{all_done, jobs, most, receipts, work_off};
+use super::{all_done, jobs, receipts, work_off};
+use crate::held::held_within;
+
+/// Of a call, and of a wait for jobs.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// One broker for all of them, since it is long in starting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,16 +30,7 @@ async fn copies_that_the_broker_does_not_take() {
 async fn prepared(broker: &PrivateRabbit, name: &str) -> AmqpQueue {
     let queue = AmqpQueue::connect(&broker.url(), name).await.unwrap();
     queue.prepare().await.unwrap();
-    queue.call_bound(Duration::from_secs(30))
-}
-
-async fn held(queue: &AmqpQueue, count: usize) -> Vec<Claimed> {
-    let (mut held, limit) = (Vec::new(), Instant::now() + Duration::from_secs(30));
-    while held.len() < count {
-        assert!(Instant::now() < limit, "only {} of {count}", held.len());
-        held.extend(queue.claim(most(count - held.len()), Duration::from_secs(1)).await.unwrap());
-    }
-    held
+    queue.call_bound(LIMIT)
 }
 
 /// Without a queue of dead letters no job is a dead letter, whatever is said of its neighbours.
@@ -44,11 +38,11 @@ async fn returned(broker: &PrivateRabbit) {
     // A classic queue: it confirms soonest, and so in the midst of what comes back.
     let queue = AmqpQueue::connect(&broker.url(), "lost").await.unwrap().classic();
     queue.prepare().await.unwrap();
-    let queue = queue.call_bound(Duration::from_secs(30));
+    let queue = queue.call_bound(LIMIT);
     broker.ctl(&["delete_queue", "lost.dead"]).await;
     for round in 0..6 {
         queue.push(&jobs(120)).await.unwrap();
-        let held = held(&queue, 120).await;
+        let held = held_within(&queue, 120, LIMIT).await;
         let fails = held.iter().enumerate().map(|(at, job)| {
             let next = if at % 3 == 2 { Next::Dead } else { Next::Retry(Duration::ZERO) };
             Fail::new(job.receipt.clone(), "no", next)
@@ -78,14 +72,14 @@ async fn too_large(broker: &PrivateRabbit) {
     let mut pushes = jobs(5);
     pushes.insert(2, Push::new("large", vec![b'x'; 900 << 10]));
     queue.push(&pushes).await.unwrap();
-    let first = held(&queue, 6).await;
+    let first = held_within(&queue, 6, LIMIT).await;
     let releases = first.iter().map(|job| {
         let checkpoint = vec![b'c'; if job.payload.len() > 10 { 300 << 10 } else { 10 }];
         Release::started(job.receipt.clone(), Some(checkpoint.into()))
     });
     let settled = queue.release(&releases.collect::<Vec<_>>()).await;
     assert!(all_done(&settled), "{settled:?}");
-    let second = held(&queue, 6).await;
+    let second = held_within(&queue, 6, LIMIT).await;
     for job in &second {
         assert_eq!((job.attempt, job.returns), (1, 1), "{:?}", job.receipt);
         let checkpoint = job.checkpoint.as_ref().map(bytes::Bytes::len);
@@ -110,12 +104,12 @@ async fn moved_back(broker: &PrivateRabbit) {
     broker.ctl(&["set_policy", "back", r"^back\.dead$", policy, "--apply-to", "queues"]).await;
     queue.push(&jobs(1)).await.unwrap();
     for attempt in 1..=3 {
-        let job = held(&queue, 1).await.remove(0);
+        let job = held_within(&queue, 1, LIMIT).await.remove(0);
         assert_eq!(job.attempt, attempt);
         let next = if attempt < 3 { Next::Retry(Duration::ZERO) } else { Next::Dead };
         assert!(all_done(&queue.fail(&[Fail::new(job.receipt, "no", next)]).await));
     }
-    let job = held(&queue, 1).await.remove(0);
+    let job = held_within(&queue, 1, LIMIT).await.remove(0);
     assert_eq!((job.attempt, &*job.headers), (1, &[][..]));
     assert!(all_done(&queue.ack(&[job.receipt]).await));
 }

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 use super::{all_done, jobs, most, receipts, work_off};
+use crate::held::held;
 
 const BOUND: Duration = Duration::from_millis(500);
 /// What a busy machine may add.
@@ -42,16 +43,6 @@ async fn works_again(queue: &AmqpQueue) {
         // Sleeps: the broker is starting, and tells nobody.
         sleep(Duration::from_millis(50)).await;
     }
-}
-
-async fn held(queue: &AmqpQueue, count: usize) -> Vec<Claimed> {
-    let mut held = Vec::new();
-    while held.len() < count {
-        let more = queue.claim(most(count - held.len()), Duration::from_secs(5)).await.unwrap();
-        assert!(!more.is_empty(), "only {}", held.len());
-        held.extend(more);
-    }
-    held
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use lifecycle_worker::{AmqpQueue, Claimed, Fail, Next, Push, Queue, QueueError, Settled};
+use lifecycle_worker::{AmqpQueue, Fail, Next, Push, Queue, QueueError, Settled};
 use tests::brokers::{PrivateRabbit, Proxy};
 use tokio::time::Instant;
 
-use super::{all_done, jobs, most, receipts, work_off};
+use super::{all_done, jobs, receipts, work_off};
+use crate::held::held_within;
 
 /// Longer than anything takes here, `rabbitmqctl` on a busy machine included.
 const LONG: Duration = Duration::from_secs(60);
@@ -25,15 +26,6 @@ async fn no_message_waits_for_another() {
 
 async fn connected(broker: &PrivateRabbit, name: &str) -> AmqpQueue {
     AmqpQueue::connect(&broker.url(), name).await.unwrap().classic().call_bound(LONG)
-}
-
-async fn held(queue: &AmqpQueue, count: usize) -> Vec<Claimed> {
-    let (mut held, limit) = (Vec::new(), Instant::now() + LONG);
-    while held.len() < count {
-        assert!(Instant::now() < limit, "only {} of {count}", held.len());
-        held.extend(queue.claim(most(count - held.len()), Duration::from_secs(1)).await.unwrap());
-    }
-    held
 }
 
 /// How many channels the broker has opened so far.
@@ -62,7 +54,7 @@ async fn some_not_permitted(broker: &PrivateRabbit) {
     broker.ctl(&["set_permissions", "ada", "^$", r"^amq\.default$", "^denied.*"]).await;
     let ada = format!("amqp://ada:x@127.0.0.1:{}", broker.port());
     let ada = AmqpQueue::connect(&ada, "denied").await.unwrap().classic().call_bound(LONG);
-    let held = held(&ada, 60).await;
+    let held = held_within(&ada, 60, LONG).await;
     let delay = |at| Duration::from_secs(if at % 2 == 0 { 3600 } else { 0 });
     let fails = held.iter().enumerate().map(|(at, job)| {
         let next = Next::Retry(delay(at));
@@ -90,7 +82,7 @@ async fn a_push_given_up(broker: &PrivateRabbit) {
     let error = impatient.push(&jobs(1500)).await.unwrap_err();
     assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
     proxy.thaw();
-    let first = held(&queue, 2).await;
+    let first = held_within(&queue, 2, LONG).await;
     assert!(all_done(&queue.ack(&receipts(&first)).await));
     let all = first.len() + work_off(&queue).await;
     assert!(all < 1501, "the push went on to its end");
@@ -117,7 +109,7 @@ async fn while_memory_is_short(broker: &PrivateRabbit) {
     let queue = connected(broker, "short").await;
     queue.prepare().await.unwrap();
     queue.push(&jobs(1)).await.unwrap();
-    let job = held(&queue, 1).await.remove(0);
+    let job = held_within(&queue, 1, LONG).await.remove(0);
     dead_letters(broker, "suspend").await;
     let failing = {
         let queue = queue.clone();

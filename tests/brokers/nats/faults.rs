@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_test::task::spawn;
 
 use super::{all_done, jobs, most, receipts, work_off};
+use crate::held::held;
 
 const BOUND: Duration = Duration::from_millis(500);
 /// What a busy machine may add.
@@ -24,17 +25,6 @@ async fn server_and_queue_with(lease: Duration) -> (PrivateNats, NatsQueue) {
     let queue = NatsQueue::connect(&server.url(), "mail").await.unwrap().lease(lease);
     queue.prepare().await.unwrap();
     (server, queue)
-}
-
-/// So many jobs, in as many claims as that takes.
-async fn held(queue: &NatsQueue, count: usize) -> Vec<Claimed> {
-    let mut held = Vec::new();
-    while held.len() < count {
-        let more = queue.claim(most(count - held.len()), Duration::from_secs(5)).await.unwrap();
-        assert!(!more.is_empty(), "only {}", held.len());
-        held.extend(more);
-    }
-    held
 }
 
 /// Every call ends within its bound and says that it does not know.
