@@ -13,6 +13,9 @@ use crate::held::held_within;
 /// Longer than anything takes here, `rabbitmqctl` on a busy machine included.
 const LONG: Duration = Duration::from_secs(60);
 
+/// As many as are settled at one time.
+const MANY: usize = 500;
+
 /// One broker for all of them, since it is long in starting; one by one, since they count its
 /// channels, and a lack of memory is everybody's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,16 +48,17 @@ async fn large_ones_to_nowhere(broker: &PrivateRabbit) {
     assert!(opened < 20, "{opened} channels: they went one by one");
 }
 
-/// Copies to an exchange that is not for this user, among others.
+/// Copies to an exchange that is not for this user, among others: so many that the broker has ended
+/// their channel before the last of them is sent.
 async fn some_not_permitted(broker: &PrivateRabbit) {
     let owner = connected(broker, "denied").await;
     owner.prepare().await.unwrap();
-    owner.push(&jobs(60)).await.unwrap();
+    owner.push(&jobs(MANY)).await.unwrap();
     broker.ctl(&["add_user", "ada", "x"]).await;
     broker.ctl(&["set_permissions", "ada", "^$", r"^amq\.default$", "^denied.*"]).await;
     let ada = format!("amqp://ada:x@127.0.0.1:{}", broker.port());
     let ada = AmqpQueue::connect(&ada, "denied").await.unwrap().classic().call_bound(LONG);
-    let held = held_within(&ada, 60, LONG).await;
+    let held = held_within(&ada, MANY, LONG).await;
     let delay = |at| Duration::from_secs(if at % 2 == 0 { 3600 } else { 0 });
     let fails = held.iter().enumerate().map(|(at, job)| {
         let next = Next::Retry(delay(at));

@@ -35,6 +35,13 @@ impl Fault {
         matches!(self.said(), Some(AMQPErrorKind::Soft(_))) && !self.is_too_large()
     }
 
+    /// Of a publish: whether the channel was at its end already, because of another message: this
+    /// one was not sent.
+    pub(super) fn is_unsent(&self) -> bool {
+        let Self::Lapin(error) = self else { return false };
+        matches!(error.kind(), ErrorKind::InvalidChannelState(..))
+    }
+
     /// Of a publish: whether the message was too large for the broker.
     pub(super) fn is_too_large(&self) -> bool {
         matches!(self.said(), Some(AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)))

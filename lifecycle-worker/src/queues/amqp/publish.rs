@@ -184,23 +184,23 @@ impl AmqpQueue {
         said
     }
 
-    /// Together; and where the broker has ended their channel because of one of them, nobody knows
-    /// of which, apart. The others may be there twice then.
+    /// Together; and where the broker has ended their channel because of a message, nobody knows of
+    /// which, apart. The others may be there twice then, but for those that came too late for it.
     async fn publish_or_apart(
         &self,
         line: &Line,
         messages: &[&(To, Content)],
     ) -> Vec<Result<(), Fault>> {
         let mut said = self.publish_together(&line.channel, &line.confirms, messages).await;
-        let mut refused: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut apart: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (at, (to, _)) in messages.iter().enumerate() {
-            if said[at].as_ref().is_err_and(Fault::refuses_exchange) {
+            if said[at].as_ref().is_err_and(|said| said.refuses_exchange() || said.is_unsent()) {
                 let (exchange, _) = topology::route(&self.shared.name, *to);
-                refused.entry(exchange).or_default().push(at);
+                apart.entry(exchange).or_default().push(at);
             }
         }
         // What it says of one exchange alone is true of all that is sent there.
-        for places in refused.into_values() {
+        for places in apart.into_values() {
             let Ok(line) = self.shared.messages.line(self.call_bound).await else { continue };
             let some: Vec<_> = places.iter().map(|at| messages[*at]).collect();
             let again = Box::pin(self.publish_aside(&line, &some)).await;
@@ -232,7 +232,7 @@ impl AmqpQueue {
         said.pop().unwrap_or(Err(Fault::Closed))
     }
 
-    /// On a channel of their own.
+    /// On a channel of their own: to one exchange.
     async fn publish_aside(
         &self,
         line: &Line,
@@ -247,7 +247,13 @@ impl AmqpQueue {
             Ok(channel) => channel,
             Err(fault) => return messages.iter().map(|_| Err(fault.clone())).collect(),
         };
-        let said = self.publish_together(&channel, &Confirms::default(), messages).await;
+        let mut said = self.publish_together(&channel, &Confirms::default(), messages).await;
+        let mut faults = said.iter().filter_map(|said| said.as_ref().err());
+        if let Some(refusal) = faults.find(|fault| fault.refuses_exchange()).cloned() {
+            for said in said.iter_mut().filter(|said| said.as_ref().is_err_and(Fault::is_unsent)) {
+                *said = Err(refusal.clone());
+            }
+        }
         for (said, (_, content)) in said.iter().zip(messages) {
             if said.as_ref().map_or_else(Fault::is_of_any_size, |()| true) {
                 line.confirms.took(content.size());
