@@ -1,15 +1,19 @@
-//! Answers without a body, on HTTP/2, to clients that read late.
+//! What no data of a body holds, on HTTP/2, to clients that read late: heads and trailers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::get;
-use http::StatusCode;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Full};
 use lifecycle::{Handle, Lifecycle, Phase, Report};
 use lifecycle_tower::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::wire::{limited, settings};
@@ -37,10 +41,53 @@ async fn narrow(app: Router) -> (SocketAddr, Handle, JoinHandle<Report>) {
 async fn answers_without_a_body_reach_an_http2_client_that_reads_late() {
     let large = || async { (StatusCode::NO_CONTENT, [("x-large", "x".repeat(8_000))]) };
     let (addr, handle, run) = narrow(Router::new().route("/", get(large))).await;
+    let stream = ask(addr).await;
+    let bytes = read_late(stream, Vec::new(), &handle).await;
+    assert_eq!(frames(&bytes, HEADERS), usize::from(ASKS));
+    assert_eq!(limited(run).await.unwrap().exit_code(), 0);
+}
+
+/// A body that ends with trailers never says that it has ended, and its data may be long with
+/// the client by then: its trailers are owed all the same.
+#[tokio::test]
+async fn trailers_reach_an_http2_client_that_reads_late() {
+    let (release, released) = watch::channel(false);
+    let answer = move || {
+        let mut released = released.clone();
+        async move {
+            let trailers = async move {
+                let _all = released.wait_for(|released| *released).await;
+                let large = "x".repeat(8_000).parse().unwrap();
+                Some(Ok(HeaderMap::from_iter([("x-large".parse().unwrap(), large)])))
+            };
+            Body::new(Full::<Bytes>::from("hello").with_trailers(trailers))
+        }
+    };
+    let (addr, handle, run) = narrow(Router::new().route("/", get(answer))).await;
+    let mut stream = ask(addr).await;
+    let mut bytes = Vec::new();
+    while frames(&bytes, DATA) < usize::from(ASKS) {
+        let len = limited(stream.read_buf(&mut bytes)).await.unwrap();
+        assert!(len > 0, "the end came before the data");
+    }
+    release.send(true).unwrap();
+    let bytes = read_late(stream, bytes, &handle).await;
+    assert_eq!(frames(&bytes, HEADERS), 2 * usize::from(ASKS), "a head and trailers each");
+    assert_eq!(limited(run).await.unwrap().exit_code(), 0);
+}
+
+/// A client that takes in little, and has asked.
+async fn ask(addr: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(addr).await.unwrap();
     stream.write_all(&asks(ASKS)).await.unwrap();
+    stream
+}
+
+/// What has come at the end, however it ends, if nobody reads until the drain has lasted for
+/// long.
+async fn read_late(mut stream: TcpStream, mut bytes: Vec<u8>, handle: &Handle) -> Vec<u8> {
     // Sleeps: until the answers are as far as they get; nobody reads.
     tokio::time::sleep(Duration::from_millis(300)).await;
     handle.shutdown("test");
@@ -48,8 +95,8 @@ async fn answers_without_a_body_reach_an_http2_client_that_reads_late() {
     // Sleeps: longer than any timeout for silent connections in this test, and than the time
     // that a last look gives.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(heads(stream).await, usize::from(ASKS));
-    assert_eq!(limited(run).await.unwrap().exit_code(), 0);
+    drop(limited(stream.read_to_end(&mut bytes)).await);
+    bytes
 }
 
 /// A client's greeting and this many requests, by hand.
@@ -63,17 +110,17 @@ fn asks(count: u8) -> Vec<u8> {
     bytes
 }
 
-/// How many whole HEADERS frames come until the end, however it ends.
-async fn heads(mut stream: TcpStream) -> usize {
-    let mut bytes = Vec::new();
-    drop(limited(stream.read_to_end(&mut bytes)).await);
-    let (mut count, mut frames) = (0, &bytes[..]);
-    while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = frames {
+/// How many whole frames of that kind there are.
+fn frames(bytes: &[u8], kind: u8) -> usize {
+    let (mut count, mut frames) = (0, bytes);
+    while let [a, b, c, found, _, _, _, _, _, rest @ ..] = frames {
         let len = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-        count += usize::from(*kind == 1 && rest.len() >= len);
+        count += usize::from(*found == kind && rest.len() >= len);
         frames = rest.get(len..).unwrap_or_default();
     }
     count
 }
 
 const ASKS: u8 = 60;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;

@@ -20,6 +20,8 @@ pub(crate) struct RequestGuard {
     held_by: HeldBy,
     /// HTTP/2: the end of the response is with the protocol.
     ended: AtomicBool,
+    /// HTTP/2: data of the response was thrown away.
+    discarded: AtomicBool,
 }
 
 /// Who keeps a response's last bytes between the body's end and the socket.
@@ -36,7 +38,8 @@ pub(crate) enum HeldBy {
 impl RequestGuard {
     /// A request whose head is complete; `flights` counts it already.
     pub(crate) fn new(guard: InFlight, conn: Arc<ConnState>, held_by: HeldBy) -> Self {
-        Self { guard: Some(guard), conn, held_by, ended: AtomicBool::new(false) }
+        let (ended, discarded) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { guard: Some(guard), conn, held_by, ended, discarded }
     }
 
     pub(crate) fn common(&self) -> &Common {
@@ -68,8 +71,9 @@ impl RequestGuard {
     }
 
     /// HTTP/2: what is left of its data was thrown away.
-    pub(crate) fn discard(mut self) {
-        self.ended = AtomicBool::new(false);
+    pub(crate) fn set_discarded(&self) {
+        // Ordering: Relaxed, as in `set_ended`.
+        self.discarded.store(true, Ordering::Relaxed);
     }
 
     /// HTTP/2: the last of its data is with the connection's own buffers.
@@ -103,6 +107,7 @@ impl Drop for RequestGuard {
                 }
             }
             // Ordering: Relaxed, as in `set_ended`.
+            _ if self.discarded.load(Ordering::Relaxed) => {}
             HeldBy::Data if self.ended.load(Ordering::Relaxed) => self.conn.set_tail(),
             HeldBy::Data => {}
             HeldBy::Buffer => self.conn.set_buffered(),
@@ -140,7 +145,8 @@ mod tests {
         assert!(!conn.take_tail() && conn.take_buffered());
         let reset = guard(&conn);
         reset.set_ended();
-        reset.discard();
+        reset.set_discarded();
+        drop(reset);
         assert!(!conn.take_tail() && !conn.take_buffered(), "its data was thrown away");
         assert_eq!(conn.flights().count(), 0);
     }

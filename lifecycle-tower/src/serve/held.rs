@@ -59,10 +59,11 @@ pub(crate) struct Held<D: Buf> {
 
 impl<D: Buf> Drop for Held<D> {
     fn drop(&mut self) {
-        let Some(guard) = self.hold.take().and_then(Arc::into_inner) else { return };
+        let Some(guard) = self.hold.take() else { return };
         if self.data.has_remaining() {
-            guard.discard();
-        } else {
+            // Others may hold it longer: a body that is dropped after it.
+            guard.set_discarded();
+        } else if let Some(guard) = Arc::into_inner(guard) {
             guard.end_in_buffer();
         }
     }
@@ -108,6 +109,10 @@ impl<B: Body> Body for HeldBody<B> {
         match frame {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
+                if frame.is_trailers() {
+                    // Nothing comes after them, and nobody asks for it.
+                    this.inner.set(None);
+                }
                 let hold = match this.hold {
                     Some(Hold::Data(guard)) => Some(Arc::clone(guard)),
                     _ => None,
@@ -165,5 +170,58 @@ impl<D: Buf> Buf for Held<D> {
 impl<B: Body> fmt::Debug for HeldBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HeldBody").field("in_flight", &self.hold.is_some()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(lifecycle_loom)))]
+mod tests {
+    use http::HeaderMap;
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+    use crate::serve::guard::HeldBy;
+    use crate::serve::state::ConnState;
+
+    /// The next frame of a body that has one.
+    async fn next<B>(body: Pin<&mut HeldBody<B>>) -> Frame<Held<B::Data>>
+    where
+        B: Body<Error: fmt::Debug>,
+    {
+        let mut body = body;
+        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        frame.expect("one more").expect("does not fail")
+    }
+
+    fn http2(conn: &Arc<ConnState>) -> Option<Hold> {
+        conn.http2_head();
+        let guard = conn.common().requests.enter_unnamed().expect("open");
+        Some(Hold::Data(Arc::new(RequestGuard::new(guard, Arc::clone(conn), HeldBy::Data))))
+    }
+
+    #[tokio::test]
+    async fn trailers_end_a_body_that_does_not_say_so_itself() {
+        let conn = Arc::new(ConnState::of_nobody());
+        let inner =
+            Full::<Bytes>::from("hello").with_trailers(async { Some(Ok(HeaderMap::new())) });
+        let mut body = Box::pin(HeldBody::new(inner, http2(&conn), None));
+        let Ok(mut data) = next(body.as_mut()).await.into_data() else { panic!("data first") };
+        data.advance(5);
+        drop(data);
+        assert!(!body.is_end_stream() && next(body.as_mut()).await.is_trailers());
+        drop(body);
+        assert!(conn.take_tail(), "with the protocol, not with the socket");
+        assert_eq!(conn.flights().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_owed_of_data_thrown_away_before_its_body_is() {
+        let conn = Arc::new(ConnState::of_nobody());
+        let mut body = Box::pin(HeldBody::new(Full::<Bytes>::from("hello"), http2(&conn), None));
+        // As the server drops them at a reset while it waits for a window.
+        drop(next(body.as_mut()).await);
+        assert!(body.is_end_stream());
+        drop(body);
+        assert!(!conn.take_tail() && !conn.take_buffered());
+        assert_eq!(conn.flights().count(), 0);
     }
 }
