@@ -12,9 +12,9 @@ use tokio::time::sleep;
 
 use crate::wire::{Server, get as request, limited, settings};
 
-const AGE: Duration = Duration::from_millis(300);
+const AGE: Duration = Duration::from_millis(1_500);
 /// The jitter is a tenth at most.
-const OLD: Duration = Duration::from_millis(340);
+const OLD: Duration = Duration::from_millis(1_700);
 
 /// `/` answers at once, `/held` when it is told to.
 async fn server() -> (Server, Arc<Notify>) {

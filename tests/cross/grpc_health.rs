@@ -15,7 +15,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::wire::{limited, settings};
+use crate::wire::{limited, pass, settings};
 
 /// A server with a health service, and its only client.
 struct Asked {
@@ -80,7 +80,8 @@ async fn a_stop_is_told_to_those_who_watch_and_then_their_streams_end() {
 
 #[tokio::test]
 async fn readiness_falls_in_the_lame_duck_and_watches_end_at_the_drain() {
-    let builder = Lifecycle::builder().grace_period(Duration::from_secs(6));
+    let lame_duck = Duration::from_secs(10);
+    let builder = Lifecycle::builder().grace_period(3 * lame_duck).lame_duck_period(lame_duck);
     let asked = Asked::start(builder.build_local().unwrap()).await;
     let mut watch = asked.watch("").await;
     assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));
@@ -90,6 +91,8 @@ async fn readiness_falls_in_the_lame_duck_and_watches_end_at_the_drain() {
     assert_eq!(asked.check("").await.unwrap(), ServingStatus::NotServing, "still answered");
     let mut late = asked.watch("").await;
     assert_eq!(next(&mut late).await, Some(ServingStatus::NotServing));
+    assert_eq!(asked.handle.phase(), Phase::LameDuck);
+    pass(lame_duck).await;
     assert_eq!(next(&mut watch).await, None);
     assert_eq!(next(&mut late).await, None);
     assert!(asked.handle.phase() >= Phase::Draining);

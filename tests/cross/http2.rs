@@ -56,11 +56,13 @@ async fn an_idle_peer_that_answers_goes_at_once() {
 }
 
 #[tokio::test]
-async fn mute_peers_hold_the_drain_for_their_second_only() {
+async fn mute_peers_hold_the_drain_for_their_time_only() {
+    // Neither the default nor anywhere near the hard stop.
+    let (idle, grace) = (Duration::from_secs(2), Duration::from_secs(20));
     let server = Server::start_with(
-        settings(),
+        settings().grace_period(grace),
         |_| app(),
-        |serve| serve.idle_drain_timeout(Duration::from_millis(300)),
+        |serve| serve.idle_drain_timeout(idle),
     )
     .await;
     // The preface and silence; the preface with SETTINGS and never an answer to a PING.
@@ -76,7 +78,7 @@ async fn mute_peers_hold_the_drain_for_their_second_only() {
     let report = server.report().await;
     assert_eq!(report.exit_code(), 0, "closing a mute peer cuts no work");
     let took = asked.elapsed();
-    assert!(took >= Duration::from_millis(290) && took < Duration::from_millis(900), "{took:?}");
+    assert!(took >= idle && took < Duration::from_secs(6), "{took:?}");
     drop((silent, deaf));
 }
 
@@ -117,10 +119,9 @@ async fn a_stuck_stream_is_named_cut_and_its_task_is_gone_at_the_report() {
 
 #[tokio::test]
 async fn a_response_waiting_for_its_window_is_in_flight_though_its_body_has_ended() {
-    let server = Server::start(|_| {
-        Router::new().route("/big", get(|| async { Bytes::from(vec![b'x'; 1 << 20]) }))
-    })
-    .await;
+    let app = Router::new().route("/big", get(|| async { Bytes::from(vec![b'x'; 1 << 20]) }));
+    let settings = settings().grace_period(Duration::from_secs(12));
+    let server = Server::start_with(settings, |_| app, |serve| serve).await;
     let (mut sender, _conn) = server.http2().await;
     let response = limited(sender.send_request(request("/big"))).await.expect("a head");
     server.stop();

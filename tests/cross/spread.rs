@@ -56,7 +56,9 @@ async fn at_the_beginning_of_a_spread_lame_duck_most_are_not_told_yet() {
 
 #[tokio::test]
 async fn in_the_drain_everybody_is_told() {
-    let server = server(Duration::from_millis(50), Serve::close_spread).await;
+    // No half a head is too old before its turn has come.
+    let patient = |serve: Serve<_, _>| serve.close_spread().idle_drain_timeout(LIMIT);
+    let server = server(Duration::from_millis(50), patient).await;
     let mut wires = Vec::new();
     for _ in 0..CLIENTS {
         let mut wire = server.connect().await;
