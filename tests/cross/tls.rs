@@ -11,6 +11,7 @@ use axum::extract::{ConnectInfo, Extension};
 use axum::routing::get;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use lifecycle::Builder;
 use lifecycle_tower::rustls::crypto::ring;
 use lifecycle_tower::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use lifecycle_tower::rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -102,11 +103,20 @@ pub(crate) struct Secure {
 
 impl Secure {
     pub(crate) async fn start(app: Router) -> Self {
+        Self::start_with(settings(), app).await
+    }
+
+    /// With a grace whose hard stop, which ends all that is idle, is beyond any bound here.
+    async fn patient(app: Router) -> Self {
+        Self::start_with(settings().grace_period(Duration::from_secs(12)), app).await
+    }
+
+    async fn start_with(settings: Builder, app: Router) -> Self {
         let (identity, listener) =
             (Identity::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
         let addr = listener.local_addr().unwrap();
         let listener = TlsListener::new(listener, identity.server());
-        let running = Running::start(|life| {
+        let running = Running::start_with(settings, |life| {
             life.spawn("https", serve(listener, app));
         })
         .await;
@@ -224,14 +234,14 @@ async fn what_is_cut_does_not_end_in_order() {
 /// does not hold the drain.
 #[tokio::test]
 async fn a_silent_http2_client_is_greeted_and_let_go() {
-    let server = Secure::start(hello()).await;
+    let server = Secure::patient(hello()).await;
     let mut stream = server.identity.connect(server.addr, H2).await.unwrap();
     let mut header = [0; 9];
     limited(stream.read_exact(&mut header)).await.unwrap();
     assert_eq!(header[3], 4, "SETTINGS come first");
     let took = server.stopped().await;
     // Longer than its second and shorter than the drain, on a busy machine too.
-    assert!(took < Duration::from_millis(2_200), "held for {took:?}");
+    assert!(took < Duration::from_secs(5), "held for {took:?}");
 }
 
 #[tokio::test]
@@ -354,7 +364,7 @@ async fn half_a_record_is_not_taken_for_silence() {
 /// Half of them silent, half of them dribbling a hello that never ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_slow_handshakes_hold_neither_others_nor_the_drain() {
-    let server = Secure::start(hello()).await;
+    let server = Secure::patient(hello()).await;
     let mut slow = Vec::new();
     for number in 0..200 {
         let mut stream = limited(TcpStream::connect(server.addr)).await.unwrap();
@@ -379,7 +389,7 @@ async fn two_hundred_slow_handshakes_hold_neither_others_nor_the_drain() {
     }
     let took = server.stopped().await;
     assert!(took > Duration::from_millis(900), "a handshake has its second: {took:?}");
-    assert!(took < Duration::from_millis(2_200), "and no more: {took:?}");
+    assert!(took < Duration::from_secs(5), "and no more: {took:?}");
     for client in slow {
         limited(client).await.unwrap();
     }
