@@ -153,7 +153,7 @@ pub(crate) fn ask(addr: SocketAddr, request: &str) -> TcpStream {
 #[test]
 fn a_long_drain_is_waited_for_and_counts_as_success() {
     let systemd = Systemd::boot(&unit(
-        "WatchdogSec=1500ms\nTimeoutStopSec=2s\nEnvironment=LIFECYCLE_GRACE_PERIOD=12s \
+        "WatchdogSec=3s\nTimeoutStopSec=2s\nEnvironment=LIFECYCLE_GRACE_PERIOD=12s \
          LIFECYCLE_LAME_DUCK=200ms\n",
     ));
     let started = systemd.control(&["start", "orders"]);
@@ -180,10 +180,10 @@ fn a_long_drain_is_waited_for_and_counts_as_success() {
 
 #[test]
 fn a_runtime_that_stands_still_is_seen_by_its_watchdog() {
-    let systemd = Systemd::boot(&unit("WatchdogSec=1s\nWatchdogSignal=SIGKILL\n"));
+    let systemd = Systemd::boot(&unit("WatchdogSec=3s\nWatchdogSignal=SIGKILL\n"));
     assert!(systemd.control(&["start", "orders"]).status.success());
     // Longer than its patience: somebody feeds it.
-    park_timeout(Duration::from_millis(2_500));
+    park_timeout(Duration::from_secs(7));
     assert_eq!(systemd.show("ActiveState"), "active");
     let _blocked = ask(systemd.address(), "GET /block?ms=15000 HTTP/1.1\r\nhost: x\r\n\r\n");
     wait_for("failure", || (systemd.show("ActiveState") == "failed").then_some(()));
