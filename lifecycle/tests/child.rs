@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lifecycle::{ChildProcess, Lifecycle, Signal};
-use parts::{Ended, Part, best_of_three, part_by, plays};
+use parts::{Ended, Part, best_of_three, part_by, pause, plays};
 use tokio::time::Instant;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ fn goes(pid: &str) {
     let until = Instant::now() + LIMIT;
     while !is_gone(pid) {
         assert!(Instant::now() < until, "{pid} is still there");
-        std::thread::yield_now();
+        pause();
     }
 }
 

@@ -37,7 +37,7 @@ fn reload_hooks_and_an_order_of_draining_wake_nobody_in_an_idle_process() {
     let handle = taken.recv_timeout(Duration::from_secs(10)).expect("starts");
     tokio_test::block_on(handle.reached(Phase::Running));
     // Sleeps: what settles after the start, then the time in which nothing is to happen.
-    thread::park_timeout(Duration::from_millis(300));
+    thread::park_timeout(Duration::from_secs(1));
     let before = waits();
     thread::park_timeout(Duration::from_secs(2));
     let woken = waits() - before;

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lifecycle::{Inherited, Lifecycle, was_inherited};
-use parts::plays;
+use parts::{pause, plays};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -144,7 +144,7 @@ fn systemd_starts_it_at_the_first_connection() {
             Ok(stream) => break stream,
             Err(error) => assert!(Instant::now() < until, "{error}"),
         }
-        std::thread::yield_now();
+        pause();
     };
     stream.set_read_timeout(Some(LIMIT)).expect("a socket");
     let mut name = String::new();

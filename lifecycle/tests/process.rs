@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lifecycle::{BoxError, Component, Handle, Lifecycle, Role};
-use parts::{Ended, best_of_three, part, part_by, plays, signal, stay, wait};
+use parts::{Ended, best_of_three, part, part_by, pause, plays, signal, stay, wait};
 use tokio::time::Instant;
 
 #[test]
@@ -194,7 +194,7 @@ fn killed_with_a_blocked_exit() -> Duration {
     let full = Instant::now() + Duration::from_millis(300);
     while Instant::now() < full {
         assert_eq!(child.try_wait().expect("our child"), None);
-        std::thread::yield_now();
+        pause();
     }
     let told = Instant::now();
     signal(&child, "TERM");

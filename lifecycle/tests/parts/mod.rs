@@ -64,7 +64,7 @@ impl Part {
         let until = Instant::now() + time;
         while Instant::now() < until {
             assert_eq!(self.child.try_wait().expect("our child"), None);
-            std::thread::yield_now();
+            pause();
         }
     }
 
@@ -119,8 +119,13 @@ pub(crate) fn wait(child: &mut Child, began: Instant, limit: Duration) -> (ExitS
             return (status, began.elapsed());
         }
         assert!(began.elapsed() <= limit, "still there after {limit:?}");
-        std::thread::yield_now();
+        pause();
     }
+}
+
+/// Between two looks at what nobody tells of: other tests need the core.
+pub(crate) fn pause() {
+    std::thread::park_timeout(Duration::from_millis(5));
 }
 
 /// That it happens within that time. Of three, as a stall of the machine is nobody's fault; most
