@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::test_kit::{Script, TestKit};
-use lifecycle::{ExitReason, Lifecycle, Phase, Report, Signal};
+use lifecycle::{Component, ExitReason, Lifecycle, Phase, Report, Signal, component_fn};
 use lifecycle_worker::{
     BoxError, CancelReason, Job, JobError, MemoryQueue, Queue, Stats, Unstoppable, Worker,
 };
@@ -336,6 +336,34 @@ async fn a_handler_that_gives_up_while_a_clone_works_on_is_left_to_its_lease() {
     let said = jobs_line(report.report());
     assert!(said.starts_with("jobs of mail: 0 finished, 1 left to their lease"), "{said}");
     assert_eq!(stats(&queue).await.ready, 0);
+}
+
+/// As by a coordinator that is quicker than the worker itself at the end of its time, since the
+/// process has stood still until then.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_dropped_has_said_what_it_holds() {
+    let queue = MemoryQueue::new("mail");
+    push(&queue, 2).await;
+    let worker = Worker::new(queue.clone(), async |job: Job| {
+        if job.payload() == "0" {
+            let goes_on = job.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(3600)).await;
+                drop(goes_on);
+            });
+        }
+        std::future::pending::<()>().await;
+    });
+    let mut kit = TestKit::new(Lifecycle::builder().grace_period(SECOND * 30));
+    // A task is dropped as soon as its time is over: a worker has a moment more.
+    kit.life().spawn("worker", component_fn(|handle| worker.concurrency(2).run(handle)));
+    kit.start().await;
+    sleep(SECOND).await;
+    kit.signal(Signal::Terminate);
+    let report = kit.report().await;
+    let said = jobs_line(report.report());
+    let held = "jobs of mail: 0 finished, 1 returned half done, 1 left to their lease";
+    assert!(said.starts_with(held), "{said}");
 }
 
 #[tokio::test(start_paused = true)]

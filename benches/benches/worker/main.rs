@@ -191,6 +191,16 @@ fn subjects() -> Vec<Subject> {
                 runtime.block_on(sides::worker(queue, jobs, 50));
             })
         }),
+        Subject::new(BARE_ONE, || {
+            on_one_thread(|runtime, queue, jobs| {
+                runtime.block_on(sides::bare(queue, jobs, 1));
+            })
+        }),
+        Subject::new(OURS_ONE, || {
+            on_one_thread(|runtime, queue, jobs| {
+                runtime.block_on(sides::worker(queue, jobs, 1));
+            })
+        }),
     ]
 }
 
@@ -203,8 +213,8 @@ fn count(subjects: &[Subject]) -> bool {
             return false;
         }
     };
-    println!("| memory, 1 thread, 50 | instructions a job |\n|---|---|");
-    for (name, count) in [BARE, OURS].into_iter().zip(&counted[1..]) {
+    println!("| memory, 1 thread, 50 at a time | instructions a job |\n|---|---|");
+    for (name, count) in [BARE, OURS, BARE_ONE, OURS_ONE].into_iter().zip(&counted[1..]) {
         println!("| {name} | {:.0} |", count - counted[0]);
     }
     true
@@ -214,6 +224,8 @@ const TITLE: &str = "worker: jobs a second";
 const CRATES: [&str; 4] = ["lifecycle-worker", "tokio", "redis", "sqlx"];
 const OURS: &str = "worker";
 const BARE: &str = "bare loop";
+const OURS_ONE: &str = "worker, one at a time";
+const BARE_ONE: &str = "bare loop, one at a time";
 const AHEAD: &str = "bare loop with acks aside";
 const PEER: &str = "apalis";
 const LOOPS: &[&str] = &[BARE, AHEAD];

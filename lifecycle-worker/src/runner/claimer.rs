@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -17,11 +18,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use lifecycle::{Gate, Handle};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::execute::execute;
 use super::ledger::Ledger;
-use super::{CLAIM_WAIT_LEAST, Settings, Standing, while_it_changes};
+use super::{CLAIM_WAIT_LEAST, Settings, Standing, one_turn, while_it_changes};
 use crate::any::AnyQueue;
 use crate::claimed::Claimed;
 use crate::error::{BoxError, QueueError, chain};
@@ -47,6 +48,8 @@ pub(super) struct Claimer {
     /// In a row.
     failures: u32,
     resume_at: Option<Instant>,
+    /// When it shows that it is alive, busy with long jobs.
+    alive: Pin<Box<Sleep>>,
 }
 
 type Answer = Result<Vec<Claimed>, QueueError>;
@@ -58,7 +61,7 @@ enum Claim {
 }
 
 enum Event {
-    /// Nothing has happened for as long as a claim would have waited.
+    /// It has shown nobody that it is alive for as long as a claim would have waited.
     Alive,
     Changed,
     Claimed(Answer),
@@ -76,6 +79,7 @@ impl Claimer {
         handle: Handle,
     ) -> Self {
         let gate = handle.gate(lifecycle::Kind::Job);
+        let alive = Box::pin(sleep(settings.claim_wait));
         Self {
             queue,
             handler,
@@ -89,6 +93,7 @@ impl Claimer {
             is_ready: false,
             failures: 0,
             resume_at: None,
+            alive,
         }
     }
 
@@ -104,10 +109,20 @@ impl Claimer {
                 break Err(error);
             }
             self.claim_if_room().await;
-            let at_once = matches!(self.claim, Some(Claim::Answered(_)));
-            match self.event().await {
-                Event::Alive => self.handle.beat(),
-                Event::Changed => tokio::task::yield_now().await,
+            let answer = self.claim.take_if(|claim| matches!(claim, Claim::Answered(_)));
+            let at_once = answer.is_some();
+            let event = match answer {
+                Some(Claim::Answered(answer)) => Event::Claimed(answer),
+                Some(Claim::Asked(_)) | None => self.event().await,
+            };
+            match event {
+                Event::Alive => {
+                    self.handle.beat();
+                    self.alive.as_mut().reset(Instant::now() + self.settings.claim_wait);
+                }
+                // Others may end at the same moment: one claim for all of them.
+                Event::Changed if self.settings.concurrency > 1 => one_turn().await,
+                Event::Changed => {}
                 Event::Resume => self.resume_at = None,
                 Event::Ready(Ok(())) => self.is_ready = true,
                 Event::Ready(Err(error)) => break Err(error),
@@ -132,15 +147,15 @@ impl Claimer {
     async fn event(&mut self) -> Event {
         let has_slot = self.ledger.busy() < self.settings.concurrency;
         let asks = !self.is_ready && has_slot && self.resume_at.is_none();
-        let Self { ledger, claim, handler, resume_at, settings, .. } = self;
+        let Self { ledger, claim, handler, resume_at, alive, .. } = self;
         tokio::select! {
             biased;
             () = ledger.for_claimer.notified() => Event::Changed,
             claimed = answer(claim), if claim.is_some() => Event::Claimed(claimed),
             ready = poll_fn(|cx| handler.poll_ready(cx)), if asks => Event::Ready(ready),
             () = reached(*resume_at), if resume_at.is_some() => Event::Resume,
-            // Busy with long jobs it is alive all the same.
-            () = sleep(settings.claim_wait), if claim.is_none() => Event::Alive,
+            // One timer for all events: to arm one for each would cost more than the event.
+            () = alive.as_mut(), if claim.is_none() => Event::Alive,
         }
     }
 
@@ -228,7 +243,7 @@ impl Claimer {
         self.handle.beat();
         // Those whose lease is lost have left the ledger, and would gather here.
         self.buffer.retain(|(_, held)| held.fate.standing() == Fate::Unstarted);
-        self.buffer.extend(self.ledger.take(jobs, &self.gate));
+        self.ledger.take(jobs, &self.gate, &mut self.buffer);
     }
 
     fn failed(&mut self, error: &QueueError) {
@@ -250,7 +265,11 @@ impl Claimer {
             else => return,
         };
         match answered {
-            Ok(jobs) => self.ledger.give_back(self.ledger.take(jobs, &self.gate)),
+            Ok(jobs) => {
+                let mut taken = Vec::with_capacity(jobs.len());
+                self.ledger.take(jobs, &self.gate, &mut taken);
+                self.ledger.give_back(taken);
+            }
             Err(error) => {
                 telemetry::unreachable(queue.name(), &error, Duration::ZERO);
                 if error.is_unanswered() {

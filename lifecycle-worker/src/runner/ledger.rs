@@ -145,7 +145,13 @@ impl Ledger {
         locked(&self.state).busy
     }
 
-    pub(super) fn take(&self, claimed: Vec<Claimed>, gate: &Gate) -> Vec<(usize, Arc<Held>)> {
+    /// Takes them in, and adds each, with its key, to those that are `taken`.
+    pub(super) fn take(
+        &self,
+        claimed: Vec<Claimed>,
+        gate: &Gate,
+        taken: &mut impl Extend<(usize, Arc<Held>)>,
+    ) {
         let entry = |claimed: Claimed| {
             let lease_ends = claimed.lease_ends;
             let held = Arc::new(Held::new(Arc::clone(&self.queue), claimed));
@@ -157,19 +163,15 @@ impl Ledger {
         let entries: Vec<_> = claimed.into_iter().map(entry).collect();
         let mut state = locked(&self.state);
         state.waiting += entries.len();
-        let taken = entries
-            .into_iter()
-            .map(|entry| {
-                let held = Arc::clone(&entry.held);
-                (state.entries.insert(entry), held)
-            })
-            .collect();
+        taken.extend(entries.into_iter().map(|entry| {
+            let held = Arc::clone(&entry.held);
+            (state.entries.insert(entry), held)
+        }));
         let wakes = std::mem::take(&mut state.is_heart_idle);
         drop(state);
         if wakes {
             self.for_heart.notify_one();
         }
-        taken
     }
 
     pub(super) fn started(&self, started: Vec<(usize, Arc<Held>, AbortHandle)>) {

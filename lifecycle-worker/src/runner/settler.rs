@@ -7,11 +7,13 @@
 //! 2. Nothing is told again after an answer that came when its lease had ended by our clock.
 //! 3. What the queue refuses of one job delays no other by more than a call.
 
-use std::future::Future;
+use std::cell::LazyCell;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::slice::from_ref;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -41,6 +43,17 @@ pub(super) async fn run(queue: AnyQueue, ledger: Arc<Ledger>, settings: Arc<Sett
     }
 }
 
+/// What is told at one time, by what it is.
+#[derive(Default)]
+struct Portion {
+    acks: Vec<Todo>,
+    fails: Vec<Todo>,
+    releases: Vec<Todo>,
+    alone: Vec<Todo>,
+    /// Not any more.
+    over: Vec<Todo>,
+}
+
 struct Settler {
     queue: AnyQueue,
     ledger: Arc<Ledger>,
@@ -61,7 +74,8 @@ impl Settler {
             // Armed before the look: what is new in between wakes.
             woken.as_mut().enable();
             let due = self.due();
-            if due.is_some_and(|at| at <= Instant::now()) {
+            // What has failed has failed before now: no look at the clock for what is new.
+            if due.is_some_and(|at| at <= self.failed_at || at <= Instant::now()) {
                 break;
             }
             tokio::select! {
@@ -69,8 +83,10 @@ impl Settler {
                 () = reached(due) => {}
             }
         }
-        // Those that end at the same moment make one batch.
-        while_it_changes(|| self.ledger.todo_count()).await;
+        if self.settings.concurrency > 1 {
+            // Those that end at the same moment make one batch.
+            while_it_changes(|| self.ledger.todo_count()).await;
+        }
     }
 
     /// When something is to be told; never, with nothing.
@@ -90,29 +106,40 @@ impl Settler {
     }
 
     async fn settle(&mut self) {
-        let (end, now) = (self.ledger.take_todo(&mut self.todo), Instant::now());
-        let mut acks = Vec::with_capacity(self.todo.len());
-        let (mut fails, mut releases) = (Vec::new(), Vec::new());
-        let (mut alone, mut later, mut over) = (Vec::new(), Vec::new(), Vec::new());
-        for todo in self.todo.drain(..) {
-            match (todo.turn(now, end), &todo.what) {
-                (Turn::Over, _) => over.push(todo),
-                (Turn::Alone, _) if alone.len() < ALONE_MOST => alone.push(todo),
-                (Turn::Alone | Turn::Later, _) => later.push(todo),
-                (Turn::WithOthers, What::Ack) => acks.push(todo),
-                (Turn::WithOthers, What::Fail { .. }) => fails.push(todo),
-                (Turn::WithOthers, What::Release(_)) => releases.push(todo),
-            }
-        }
-        self.todo.append(&mut later);
+        let Portion { acks, fails, releases, alone, over } = self.portion();
         self.leave(over);
+        if fails.is_empty() && releases.is_empty() && alone.is_empty() {
+            // Nearly always: what four calls at one time would cost is spared.
+            let answers = self.ack(&acks).await;
+            return self.note(acks, answers);
+        }
         let one_by_one = join_all(alone.iter().map(|todo| self.one(todo)));
         let (acked, failed, released, one_by_one) =
             tokio::join!(self.ack(&acks), self.fail(&fails), self.release(&releases), one_by_one);
         let answers = acked.into_iter().chain(failed).chain(released);
-        let answers = answers.chain(one_by_one.into_iter().flatten());
-        let all = acks.into_iter().chain(fails).chain(releases).chain(alone);
-        self.note(all.zip(answers).collect());
+        let answers = answers.chain(one_by_one.into_iter().flatten()).collect();
+        self.note([acks, fails, releases, alone].into_iter().flatten(), answers);
+    }
+
+    /// What is to be told now; the rest stays.
+    fn portion(&mut self) -> Portion {
+        let (end, now) = (self.ledger.take_todo(&mut self.todo), LazyCell::new(Instant::now));
+        let acks = Vec::with_capacity(self.todo.len());
+        let mut portion = Portion { acks, ..Portion::default() };
+        let mut later = Vec::new();
+        for todo in self.todo.drain(..) {
+            let turn = if todo.is_new() { Turn::WithOthers } else { todo.turn(*now, end) };
+            match (turn, &todo.what) {
+                (Turn::Over, _) => portion.over.push(todo),
+                (Turn::Alone, _) if portion.alone.len() < ALONE_MOST => portion.alone.push(todo),
+                (Turn::Alone | Turn::Later, _) => later.push(todo),
+                (Turn::WithOthers, What::Ack) => portion.acks.push(todo),
+                (Turn::WithOthers, What::Fail { .. }) => portion.fails.push(todo),
+                (Turn::WithOthers, What::Release(_)) => portion.releases.push(todo),
+            }
+        }
+        self.todo.append(&mut later);
+        portion
     }
 
     async fn one(&self, todo: &Todo) -> Vec<Settled> {
@@ -170,8 +197,13 @@ impl Settler {
         call: impl Future<Output = Vec<Settled>>,
     ) -> Vec<Settled> {
         let limit = self.queue.capabilities().call_bound.saturating_mul(2);
-        let call = timeout(limit, AssertUnwindSafe(call).catch_unwind());
-        let (mut answers, why) = match call.await {
+        let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+        // An answer at once needs no timer.
+        let call = match poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
+            Poll::Ready(answers) => Ok(answers),
+            Poll::Pending => timeout(limit, call).await,
+        };
+        let (mut answers, why) = match call {
             Ok(Ok(answers)) => (answers, "too few answers".to_owned()),
             Ok(Err(payload)) => (Vec::new(), format!("it panicked: {}", message_of(&*payload))),
             Err(_) => (Vec::new(), format!("no answer within {} ms", limit.as_millis())),
@@ -205,17 +237,17 @@ impl Settler {
     }
 
     /// What the queue has answered, one by one.
-    fn note(&mut self, told: Vec<(Todo, Settled)>) {
-        let mut settled = Vec::with_capacity(told.len());
+    fn note(&mut self, told: impl IntoIterator<Item = Todo>, answers: Vec<Settled>) {
+        let mut settled = Vec::with_capacity(answers.len());
         let (mut again, mut refused): (Vec<QueueError>, Vec<(Arc<Held>, QueueError)>) =
             (Vec::new(), Vec::new());
         // Dropped outside of the lock too.
         let (mut unsaid, mut gone) = (Vec::new(), Vec::new());
-        let answers = told.iter().any(|(_, answer)| !matches!(answer, Settled::Retry(_)));
-        let (now, mut is_away) = (Instant::now(), false);
+        let any_answer = answers.iter().any(|answer| !matches!(answer, Settled::Retry(_)));
+        let (now, mut is_away) = (LazyCell::new(Instant::now), false);
         let mut state = locked(&self.ledger.state);
         let end = state.end;
-        for (mut todo, answer) in told {
+        for (mut todo, answer) in told.into_iter().zip(answers) {
             let Some(entry) = state.entry(todo.key, &todo.held) else {
                 gone.push((todo, answer));
                 continue;
@@ -229,9 +261,9 @@ impl Settler {
                 (Settled::Lost, _) => SettlementKind::Lost,
                 (Settled::Unsupported, _) => SettlementKind::LeftToLease,
                 (Settled::Retry(error), _) => {
-                    let missed = Missed::of(&error, answers);
+                    let missed = Missed::of(&error, any_answer);
                     is_away |= missed == Missed::All;
-                    let is_again = todo.missed(missed, now, lease_ends, end);
+                    let is_again = todo.missed(missed, *now, lease_ends, end);
                     if missed != Missed::ForGood {
                         again.push(error);
                     } else if !entry.is_refused && (todo.is_refused() || !is_again) {
@@ -264,7 +296,9 @@ impl Settler {
             self.ledger.for_claimer.notify_one();
         }
         self.failures = if is_away { self.failures.saturating_add(1) } else { 0 };
-        self.failed_at = now;
+        if is_away {
+            self.failed_at = *now;
+        }
         self.say(&again, &refused);
         self.tell(settled);
     }

@@ -21,8 +21,15 @@ enum Answer {
 impl Standing {
     /// The queue has answered; whether it had failed before.
     pub(crate) fn answered(&self) -> bool {
-        let before = self.0.send_replace(Answer::Good);
-        matches!(before, Answer::Failing(_))
+        let mut had_failed = false;
+        // Nobody hears of what nothing changes: each claim says it.
+        self.0.send_if_modified(|answer| {
+            had_failed = matches!(answer, Answer::Failing(_));
+            let changes = !matches!(answer, Answer::Good);
+            *answer = Answer::Good;
+            changes
+        });
+        had_failed
     }
 
     pub(crate) fn failed(&self, error: String) {

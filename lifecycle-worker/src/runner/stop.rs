@@ -178,6 +178,8 @@ impl Running {
         }
         let deadline = self.abort_at();
         self.ledger.cancel_all(CancelReason::Shutdown { deadline });
+        // Should nothing of this process come to say more. A later word replaces it.
+        self.report();
         // A further signal moves the deadlines: Closing then comes before this one.
         let closing = self.handle.reached(Phase::Closing);
         self.wait(deadline, closing, |ledger| ledger.running_count() == 0).await;
@@ -203,7 +205,6 @@ impl Running {
         // Before too: whatever becomes of the close, the report has it.
         self.report();
         close_until(&self.queue, by).await;
-        self.report();
         self.failure.take().map_or(Ok(()), Err)
     }
 
@@ -268,6 +269,13 @@ impl Running {
         let deadline = |phase| self.handle.deadline(phase).unwrap_or_else(Instant::now);
         let (began, exit_by) = (deadline(Phase::Cancelling), deadline(Phase::Closing));
         began + exit_by.saturating_duration_since(began).mul_f64(SHARE_OF_CLOSING)
+    }
+}
+
+/// The last word, also of one that is dropped since its time is over.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.report();
     }
 }
 

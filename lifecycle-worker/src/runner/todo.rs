@@ -105,6 +105,11 @@ impl Todo {
         self.trouble.as_ref().map(|trouble| trouble.due(end))
     }
 
+    /// Whether the queue has had an answer for it, or was not told yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.trouble.is_none()
+    }
+
     pub(super) fn turn(&self, now: Instant, end: End) -> Turn {
         match &self.trouble {
             Some(trouble) if trouble.until.is_some_and(|until| until <= now) => Turn::Over,
