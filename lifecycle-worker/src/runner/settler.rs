@@ -70,16 +70,14 @@ impl Settler {
     /// Until something is to be told.
     async fn wait(&mut self) {
         loop {
-            let mut woken = pin!(self.ledger.for_settler.notified());
-            // Armed before the look: what is new in between wakes.
-            woken.as_mut().enable();
             let due = self.due();
             // What has failed has failed before now: no look at the clock for what is new.
             if due.is_some_and(|at| at <= self.failed_at || at <= Instant::now()) {
                 break;
             }
+            // What is new since the look has left its permit.
             tokio::select! {
-                () = woken => {}
+                () = self.ledger.for_settler.notified() => {}
                 () = reached(due) => {}
             }
         }
