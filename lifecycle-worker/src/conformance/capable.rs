@@ -22,6 +22,10 @@ pub(super) async fn delay<Q: Queue>(bench: Bench<Q>) -> Checked {
     if bench.can.delay {
         bench.first.push(&[job, Push::new("now", "y")]).await?;
         let now = bench.second.one().await?;
+        if &*now.kind == "later" && sent.elapsed() >= DELAY {
+            // It took so long to push and claim that both were due.
+            return bench.second.done(&[&now, &bench.second.one().await?]).await;
+        }
         ensure_eq("the kind of the job without a delay", &*now.kind, "now")?;
         bench.second.done(&[&now]).await?;
         let later = bench.second.not_before(sent + DELAY, "a delayed job").await?;
@@ -29,7 +33,7 @@ pub(super) async fn delay<Q: Queue>(bench: Bench<Q>) -> Checked {
     }
     let is_added = bench.first.try_push(&[job]).await?.is_ok();
     let was_in_time = sent.elapsed() < DELAY / 2;
-    if is_added && was_in_time && bench.second.soon().await?.is_none() {
+    if is_added && was_in_time && bench.second.at_once().await?.is_none() {
         return kept_undeclared("delay");
     }
     skipped("delay is not declared")

@@ -1,10 +1,14 @@
 //! Checks: many jobs at once.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::Instant;
+
 use super::bench::{
-    Bench, Checked, Party, all_done, ensure, ensure_eq, failed, receipt, release, retry,
+    Bench, Checked, Party, SLACK, all_done, ensure, ensure_eq, failed, receipt, release, retry,
 };
 use crate::capabilities::Lease;
 use crate::claimed::Claimed;
@@ -15,9 +19,10 @@ pub(super) async fn concurrent_claims<Q: Queue>(bench: Bench<Q>) -> Checked {
     for _ in 0..JOBS / BATCH {
         bench.first.push_numbered(BATCH).await?;
     }
+    let (of_both, patience) = (Arc::new(watch::Sender::new(0)), bench.can.call_bound + SLACK);
     let claims = [&bench.first, &bench.second].map(|party| {
-        let party = party.clone();
-        tokio::spawn(async move { claim_and_ack(&party).await })
+        let (party, of_both) = (party.clone(), of_both.clone());
+        tokio::spawn(async move { claim_and_ack(&party, &of_both, patience).await })
     });
     let mut all = HashSet::new();
     let mut count = 0;
@@ -33,14 +38,23 @@ pub(super) async fn concurrent_claims<Q: Queue>(bench: Bench<Q>) -> Checked {
     ensure(count == JOBS, || format!("{} of {JOBS} jobs were claimed twice", count - JOBS))
 }
 
-async fn claim_and_ack<Q: Queue>(party: &Party<Q>) -> Checked<Vec<Claimed>> {
-    let mut all = Vec::new();
-    // Bound: each job comes once; a queue that gives more is caught.
+async fn claim_and_ack<Q: Queue>(
+    party: &Party<Q>,
+    of_both: &watch::Sender<usize>,
+    patience: Duration,
+) -> Checked<Vec<Claimed>> {
+    let (mut all, mut last) = (Vec::new(), Instant::now());
+    // Bound: each job comes once, and a queue that gives more is caught; `patience`.
     while all.len() <= JOBS {
         let claimed = party.claim(20, Duration::from_millis(300)).await?;
         if claimed.is_empty() {
-            break;
+            if *of_both.borrow() >= JOBS || last.elapsed() >= patience {
+                break;
+            }
+            continue;
         }
+        last = Instant::now();
+        of_both.send_modify(|count| *count += claimed.len());
         let settled = party.ack(&claimed.iter().collect::<Vec<_>>()).await?;
         // One of two that share a job is told so; that they do is told by the count.
         let surprise = settled.iter().find(|one| !one.is_done() && !one.is_lost());

@@ -20,7 +20,7 @@ pub(super) async fn release<Q: Queue>(bench: Bench<Q>) -> Checked {
     let Some(declared) = bench.can.release else {
         let settled = first.release(&[unstarted(&job)]).await?;
         let is_kept = settled.iter().all(|one| one.is_done());
-        if is_kept && second.soon().await?.is_some() {
+        if is_kept && second.at_once().await?.is_some() {
             return kept_undeclared("a release");
         }
         return skipped("release is not declared");
@@ -91,7 +91,7 @@ pub(super) async fn release_delay<Q: Queue>(bench: Bench<Q>) -> Checked {
     }
     let is_done = settled.iter().all(|one| one.is_done());
     let was_in_time = sent.elapsed() < DELAY / 2;
-    if is_done && was_in_time && bench.second.soon().await?.is_none() {
+    if is_done && was_in_time && bench.second.at_once().await?.is_none() {
         return kept_undeclared("the delay of a release");
     }
     skipped("release.delay is not declared")

@@ -34,7 +34,8 @@ pub(super) async fn fail_dead<Q: Queue>(bench: Bench<Q>) -> Checked {
     let next = second.one().await?;
     ensure_eq("the job after a dead one", payloads(std::slice::from_ref(&next)), vec!["1".into()])?;
     second.done(&[&next]).await?;
-    let again = second.claim(1, bench.sweep() + bench.can.lease_period().unwrap_or(LATER)).await?;
+    let waits = bench.can.lease_period().map_or(LATER, |period| period + bench.sweep());
+    let again = second.claim(1, waits).await?;
     ensure(again.is_empty(), || "a dead job was delivered again".into())
 }
 
