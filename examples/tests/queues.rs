@@ -183,20 +183,39 @@ async fn jobs_are_pushed_done_and_counted() {
     assert_eq!(counts, [0, 0, 0, 3, 0, 3, 0]);
 }
 
+/// The time to give jobs back is some tenths of a second, and another process may have had the
+/// machine for as long: one that was too late is tried again.
+async fn in_three_tries(one: impl AsyncFn(bool) -> bool) {
+    for is_last in [false, false, true] {
+        if one(is_last).await {
+            return;
+        }
+    }
+    panic!("the last try says itself what is wrong");
+}
+
 #[tokio::test]
 async fn a_job_that_outlasts_the_grace_is_given_back_and_done_after_the_next_start() {
+    in_three_tries(is_given_back_and_done).await;
+}
+
+async fn is_given_back_and_done(is_last: bool) -> bool {
     let folder = folder();
     let folder = folder.path();
     // One that fits into the grace, whose drain ends at 3.05 s, and one that does not.
     jobs(folder, &["push", "--ms", "1500"]).await;
-    jobs(folder, &["push", "--ms", "4500"]).await;
+    jobs(folder, &["push", "--ms", "6500"]).await;
     let mut command = command(JOBS, folder, &["work"]);
     command.env("LIFECYCLE_GRACE_PERIOD", "4s");
     let worker = Running::working(command).await;
     until_running(folder, 2).await;
     let (code, printed, report) = worker.stop().await;
+    let is_so = report.contains("jobs of default: 1 finished, 1 returned half done");
+    if !is_so && !is_last {
+        return false;
+    }
     assert_eq!((code, printed.len()), (Some(3), 1), "{printed:?} {report}");
-    assert!(report.contains("jobs of default: 1 finished, 1 returned half done"), "{report}");
+    assert!(is_so, "{report}");
     let stats = jobs(folder, &["stats"]).await.remove(0);
     assert_eq!((&stats["ready"], &stats["returns"]), (&1.into(), &1.into()), "{stats}");
     assert_eq!(stats["attempts"], 1, "the return counts none: {stats}");
@@ -204,6 +223,7 @@ async fn a_job_that_outlasts_the_grace_is_given_back_and_done_after_the_next_sta
     assert_eq!(worker.next().await["attempt"], 1);
     assert_eq!(worker.stop().await.0, Some(0));
     assert_eq!(stat(folder, "attempts").await, 2);
+    true
 }
 
 #[tokio::test]
@@ -311,6 +331,10 @@ async fn order(address: SocketAddr, id: u32, is: impl Fn(&Value) -> bool) -> Val
 
 #[tokio::test]
 async fn an_order_in_the_middle_of_which_the_shop_closes_is_done_when_it_opens_again() {
+    in_three_tries(is_done_when_it_opens_again).await;
+}
+
+async fn is_done_when_it_opens_again(is_last: bool) -> bool {
     let folder = folder();
     let mut command = command(ORDERS, folder.path(), &["all"]);
     // Time to give it back and to count the book: 0.9 s when the drain has ended at 4.8 s.
@@ -326,8 +350,12 @@ async fn an_order_in_the_middle_of_which_the_shop_closes_is_done_when_it_opens_a
         async { while body(&ask(address, "GET /orders/stats", "").await)["running"] != 1 {} };
     timeout(LIMIT, running).await.unwrap();
     let (code, _, report) = shop.stop().await;
+    let is_so = report.contains("jobs of orders: 0 finished, 1 returned half done");
+    if !is_so && !is_last {
+        return false;
+    }
     assert_eq!(code, Some(3), "{report}");
-    assert!(report.contains("jobs of orders: 0 finished, 1 returned half done"), "{report}");
+    assert!(is_so, "{report}");
     assert!(report.contains("orders in the book: 0 done, 1 to be done"), "{report}");
 
     let (shop, address) = Running::orders(folder.path(), "all").await;
@@ -335,6 +363,7 @@ async fn an_order_in_the_middle_of_which_the_shop_closes_is_done_when_it_opens_a
     assert_eq!((&done["attempt"], &done["returns"]), (&1.into(), &1.into()), "{done}");
     let (code, _, report) = shop.stop().await;
     assert_eq!(code, Some(0), "{report}");
+    true
 }
 
 #[tokio::test]

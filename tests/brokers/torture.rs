@@ -162,4 +162,5 @@ const FOLLOWS: [&str; 4] = [
     "attempts that are not the claims",
     "the queue's attempts are the jobs done",
 ];
-const LIMIT: Duration = Duration::from_secs(120);
+/// RabbitMQ alone may take as long as half of it to start.
+const LIMIT: Duration = Duration::from_secs(240);

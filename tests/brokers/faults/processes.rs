@@ -30,23 +30,25 @@ async fn in_three_tries(one: impl AsyncFn(Try) -> bool) {
 
 #[tokio::test]
 async fn a_worker_that_was_paused_past_its_lease_does_not_acknowledge_over_the_new_owner() {
-    // Together, since each waits for the end of a lease.
-    join_all(ALL.map(async |kind| {
-        // The first handler's time is over when it goes on, or it has still to work.
-        for millis in [900, 5500] {
-            is_paused_past_its_lease(kind, millis).await;
+    // The first handler's time is over when it goes on, or it has still to work.
+    for millis in [2500, 5500] {
+        let mut benches = Vec::new();
+        for kind in ALL {
+            let set = |orders: &mut Orders| {
+                orders.lease = Duration::from_secs(3);
+                // Its claim for the other slots waits too, and is answered when it goes on.
+                orders.call_bound = Duration::from_secs(30);
+            };
+            benches.push((kind, Bench::with(kind, set).await));
         }
-    }))
-    .await;
+        // Together, since each waits for the end of a lease; and not before all servers run, the
+        // start of one of which takes this thread for itself.
+        let paused = |(kind, bench)| is_paused_past_its_lease(kind, bench, millis);
+        join_all(benches.into_iter().map(paused)).await;
+    }
 }
 
-async fn is_paused_past_its_lease(kind: BrokerKind, millis: u64) {
-    let set = |orders: &mut Orders| {
-        orders.lease = Duration::from_secs(3);
-        // Its claim for the other slots waits too, and is answered when it goes on.
-        orders.call_bound = Duration::from_secs(30);
-    };
-    let bench = Bench::with(kind, set).await;
+async fn is_paused_past_its_lease(kind: BrokerKind, bench: Bench, millis: u64) {
     bench.push("work", millis, 1).await;
     let first = bench.worker("first").await;
     all_begun(&first, 1).await;
@@ -101,10 +103,10 @@ async fn is_returned(kind: BrokerKind, job: &str, which: Try) -> bool {
     all_begun(&worker, 2).await;
     let exit = told_to_stop(worker).await;
     assert_eq!(exit.code, Some(3), "{kind:?}, {job}: {}", exit.stderr);
-    let said = exit.said.unwrap();
-    if which == Try::Early && said.left_to_lease > 0 {
+    if which == Try::Early && exit.said.is_none_or(|said| said.left_to_lease > 0) {
         return false;
     }
+    let said = exit.said.unwrap();
     assert_eq!((said.returned_started, said.left_to_lease), (2, 0), "{kind:?}, {job}");
     let rest = bench.rest_is_done(vec![exit], 2).await;
     assert_eq!(starts(&rest), [(1, 1); 2], "{kind:?}, {job}");
@@ -126,14 +128,14 @@ async fn is_blocked(kind: BrokerKind, job: &str, policy: Unstoppable, which: Try
     let exit = told_to_stop(worker).await;
     let shown = format!("{kind:?}, {job}, {policy:?}: {}", exit.stderr);
     assert_eq!(exit.code, Some(3), "{shown}");
-    let said = exit.said.expect("it reports");
     let (returned, next) = match policy {
         Unstoppable::ReturnAnyway => (1, (1, 1)),
         _ => (0, (2, 0)),
     };
-    if which == Try::Early && said.left_to_lease > 1 - returned {
+    if which == Try::Early && exit.said.is_none_or(|said| said.left_to_lease > 1 - returned) {
         return false;
     }
+    let said = exit.said.expect("it reports");
     assert_eq!((said.returned_started, said.left_to_lease), (returned, 1 - returned), "{shown}");
     let rest = bench.rest_is_done(vec![exit], 1).await;
     assert_eq!(starts(&rest), [next], "{shown}");
@@ -144,9 +146,9 @@ async fn is_blocked(kind: BrokerKind, job: &str, policy: Unstoppable, which: Try
 async fn a_handler_that_blocks_its_thread_is_left_to_its_lease() {
     let policy = Unstoppable::LeaveToLease;
     for kind in ALL {
-        is_blocked(kind, "block", policy, Try::Last).await;
+        in_three_tries(async |which| is_blocked(kind, "block", policy, which).await).await;
     }
-    is_blocked(BrokerKind::Sqlite, "spin", policy, Try::Last).await;
+    in_three_tries(async |which| is_blocked(BrokerKind::Sqlite, "spin", policy, which).await).await;
 }
 
 #[tokio::test]
@@ -213,11 +215,13 @@ async fn is_returned_at_once(which: Try) -> bool {
     worker.signal(Signal::INT);
     let exit = worker.exit(GONE_BY).await;
     let took = began.elapsed();
-    assert_eq!(exit.code, Some(130), "{}", exit.stderr);
-    let returned = exit.said.unwrap().returned_started;
-    if which == Try::Early && (returned < 2 || took >= Duration::from_secs(1)) {
+    let returned = exit.said.map_or(0, |said| said.returned_started);
+    let is_late = returned < 2 || took >= Duration::from_secs(1);
+    // Two signals that are sent at one moment may also be taken by two threads, and in any order.
+    if which == Try::Early && (is_late || exit.code == Some(143)) {
         return false;
     }
+    assert_eq!(exit.code, Some(130), "{}", exit.stderr);
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(returned, 2, "{}", exit.stderr);
     let rest = bench.rest_is_done(vec![exit], 2).await;
