@@ -30,8 +30,8 @@ pub(crate) struct Window {
 pub(crate) struct Stage {
     pub(crate) subject: Subject,
     process: Option<Process>,
-    /// When the first signal was sent to the present process.
-    cause: Option<Instant>,
+    /// When the first signal was sent to the present process, and which.
+    cause: Option<(Instant, Signal)>,
     notes: Vec<(Instant, Option<i64>, String)>,
     pub(crate) ledger: Option<Ledger>,
     /// The status of the quick route before any signal.
@@ -184,7 +184,7 @@ impl Stage {
     /// Sends a signal. The first to a process is the moment T.
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<Instant, Flaw> {
         let now = Instant::now();
-        self.cause.get_or_insert(now);
+        self.cause.get_or_insert((now, signal));
         self.begin_to_watch();
         self.process()?.signal(signal)?;
         self.log.mark_at(now, What::Signal(signal));
@@ -208,7 +208,17 @@ impl Stage {
 
     /// The moment T; now, if no signal was sent.
     pub(crate) fn cause(&self) -> Instant {
-        self.cause.unwrap_or_else(Instant::now)
+        self.cause.map_or_else(Instant::now, |(at, _)| at)
+    }
+
+    /// How the process may end if it has lost nothing.
+    pub(crate) fn clean_ends(&self) -> Vec<Ended> {
+        self.subject.exits.of_clean(self.asked_by())
+    }
+
+    /// The first signal.
+    pub(crate) fn asked_by(&self) -> Signal {
+        self.cause.map_or(self.subject.stop_signal, |(_, signal)| signal)
     }
 
     /// Waits until so long after T.
@@ -220,7 +230,7 @@ impl Stage {
     pub(crate) async fn listener_closed(&mut self) -> Result<(), Flaw> {
         let lame_duck = self.subject.lame_duck;
         self.at(lame_duck + POLL).await;
-        let by = lame_duck + self.subject.slack;
+        let by = (lame_duck + self.subject.slack).min(self.subject.grace);
         let address = self.process()?.address();
         while Instant::now() < self.cause() + by {
             match Wire::connect(address, CLOSED_LIMIT).await {
@@ -235,7 +245,7 @@ impl Stage {
     }
 
     /// Waits for the end of the process and judges time and code. No slack is added here.
-    pub(crate) async fn exits(&mut self, codes: &[i32], window: Window) -> Result<(), Flaw> {
+    pub(crate) async fn exits(&mut self, ends: &[Ended], window: Window) -> Result<(), Flaw> {
         let patience = (window.base + window.by).saturating_duration_since(Instant::now());
         let limit = patience.max(self.subject.grace) + EXIT_PATIENCE;
         let Some(process) = self.process.as_mut() else {
@@ -247,7 +257,7 @@ impl Stage {
         };
         self.ended(exit);
         self.notes.push((exit.at, None, format!("ended: {}", exit.ended)));
-        judge(exit, codes, window)
+        judge(exit, ends, window)
     }
 
     /// Waits for the end of the process, whatever it is.
@@ -282,7 +292,7 @@ impl Stage {
     pub(crate) async fn exits_clean(&mut self, by: Duration) -> Result<(), Flaw> {
         let by = (by + self.subject.slack).min(self.subject.grace);
         let window = Window { base: self.cause(), from: Duration::ZERO, by };
-        self.exits(&[self.subject.exits.clean], window).await
+        self.exits(&self.clean_ends(), window).await
     }
 
     /// When everything silent must have been closed: C and the idle timeout.
@@ -325,24 +335,38 @@ impl Stage {
 
     /// Gives each note that has no time yet its time since the present signal.
     fn settle_times(&mut self) {
-        let Some(cause) = self.cause else { return };
+        let Some((cause, _)) = self.cause else { return };
         for (at, since, _) in &mut self.notes {
             since.get_or_insert_with(|| signed_ms(*at, cause));
         }
     }
 }
 
-fn judge(exit: Exit, codes: &[i32], window: Window) -> Result<(), Flaw> {
+fn judge(exit: Exit, ends: &[Ended], window: Window) -> Result<(), Flaw> {
     let took = exit.at.saturating_duration_since(window.base);
-    let code = matches!(exit.ended, Ended::Code(code) if codes.contains(&code));
-    ensure(code, || {
-        let codes: Vec<_> = codes.iter().map(ToString::to_string).collect();
-        format!("{} after {}, expected code {}", exit.ended, ms(took), codes.join(" or "))
+    ensure(ends.contains(&exit.ended), || {
+        format!("{} after {}, expected {}", exit.ended, ms(took), any_of(ends))
     })?;
     ensure(took >= window.from, || {
         format!("gone after {}, expected not before {}", ms(took), ms(window.from))
     })?;
     ensure(took <= window.by, || format!("gone after {}, expected by {}", ms(took), ms(window.by)))
+}
+
+/// "code 0 or 3 or signal 15".
+fn any_of(ends: &[Ended]) -> String {
+    let (mut text, mut kind_before) = (String::new(), "");
+    for end in ends {
+        let (kind, number) = match end {
+            Ended::Code(code) => ("code ", code),
+            Ended::Signal(number) => ("signal ", number),
+        };
+        let or = if text.is_empty() { "" } else { " or " };
+        let kind_again = if kind == kind_before { "" } else { kind };
+        text.push_str(&format!("{or}{kind_again}{number}"));
+        kind_before = kind;
+    }
+    text
 }
 
 fn signed_ms(at: Instant, cause: Instant) -> i64 {
@@ -367,12 +391,14 @@ mod tests {
         let window = Window { base, from, by };
         let judge = |ended, at_ms| {
             let at = base + Duration::from_millis(at_ms);
-            judge(Exit { ended, at }, &[0, 3], window).map_err(|flaw| flaw.to_string())
+            let ends = [Ended::Code(0), Ended::Code(3), Ended::Signal(2)];
+            judge(Exit { ended, at }, &ends, window).map_err(|flaw| flaw.to_string())
         };
         assert_eq!(judge(Ended::Code(0), 150), Ok(()));
         assert_eq!(judge(Ended::Code(3), 200), Ok(()));
+        assert_eq!(judge(Ended::Signal(2), 200), Ok(()));
         let seen = judge(Ended::Code(1), 150).unwrap_err();
-        assert_eq!(seen, "exit code 1 after 150 ms, expected code 0 or 3");
+        assert_eq!(seen, "exit code 1 after 150 ms, expected code 0 or 3 or signal 2");
         assert!(judge(Ended::Signal(15), 150).unwrap_err().contains("killed by signal 15"));
         assert!(judge(Ended::Code(0), 99).unwrap_err().contains("not before 100 ms"));
         assert!(judge(Ended::Code(0), 201).unwrap_err().contains("by 200 ms"));

@@ -414,16 +414,4 @@ mod tests {
         let more = [subject.start_timeout, subject.request_timeout];
         assert!(times.iter().chain(&more).all(|time| *time == TIME_MAX), "{times:?} {more:?}");
     }
-
-    #[test]
-    fn forced_codes_count_from_the_base() {
-        assert_eq!(ExitCodes::new().forced(Signal::Term), 143);
-        assert_eq!(ExitCodes::new().forced_base(0).forced(Signal::Int), 2);
-    }
-
-    #[test]
-    fn a_cut_has_a_code_of_its_own_unless_it_need_not() {
-        assert_eq!(ExitCodes::new().of_cut(), [3]);
-        assert_eq!(ExitCodes::new().cut(101).cut_untold().of_cut(), [101, 0]);
-    }
 }

@@ -1,6 +1,6 @@
 //! What keeps the tool from judging at all.
 
-use std::{fmt, io, path::PathBuf};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 use lifecycle_drill::{StartError, rollout::RolloutError};
 use tokio::signal::unix::SignalKind;
@@ -22,6 +22,9 @@ pub(crate) enum CliError {
     /// A file with one of the marks between which the table goes.
     #[error("{} has one mark of the table and not the other", file.display())]
     HalfMarked { file: PathBuf },
+    /// Nothing of the grace would be left for a drain.
+    #[error("a lame duck of {lame_duck:?} leaves nothing of a grace of {grace:?} for the drain")]
+    LameDuckTooLong { lame_duck: Duration, grace: Duration },
     /// A name that no server has.
     #[error("no server is named `{0}`: `lifecycle`, or a program of the peers")]
     NoServer(String),

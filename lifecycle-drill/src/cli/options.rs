@@ -7,16 +7,18 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use lifecycle_drill::{ExitCodes, ReadyWhen, Routes, Scenario, Subject, Theme, by_name, scenarios};
+use lifecycle_drill::{
+    ExitCodes, ReadyWhen, Routes, Scenario, Signal, Subject, Theme, by_name, scenarios,
+};
 use serde::Deserialize;
 
 use super::{
     error::CliError,
     report::Readiness,
     values::{
-        ProtocolName, ReportName, RouteName, SignalName, UrlPath, duration, duration_in_file,
-        header, headers_in_file, host, host_in_file, pair, pair_in_file, route, routes_in_file,
-        table, theme, themes_in_file,
+        CleanExit, ProtocolName, ReportName, RouteName, SignalName, UrlPath, duration,
+        duration_in_file, header, headers_in_file, host, host_in_file, pair, pair_in_file, route,
+        routes_in_file, table, theme, themes_in_file,
     },
 };
 
@@ -131,9 +133,10 @@ pub(crate) struct Options {
     /// The signal that the platform stops it with [default: SIGTERM]
     #[arg(long, value_enum, help_heading = EXPECTED)]
     signal: Option<SignalName>,
-    /// The exit code of a stop that lost nothing [default: 0]
+    /// The exit code of a stop that lost nothing, or `signal`: it ends by the signal that asked
+    /// for it, or with 128 and its number [default: 0]
     #[arg(long, value_name = "CODE", help_heading = EXPECTED)]
-    exit_clean: Option<i32>,
+    exit_clean: Option<CleanExit>,
     /// The exit code of a stop whose deadline cut work [default: 3]
     #[arg(long, value_name = "CODE", help_heading = EXPECTED)]
     exit_cut: Option<i32>,
@@ -249,20 +252,27 @@ impl Options {
     /// The command as it is started and what is expected of it.
     pub(crate) fn subject(&self) -> Result<Subject, CliError> {
         let (program, args) = self.command.split_first().ok_or(CliError::NoCommand)?;
-        let exits = ExitCodes::new()
-            .clean(self.exit_clean.unwrap_or(0))
-            .cut(self.exit_cut.unwrap_or(3))
-            .forced_base(self.exit_forced_base.unwrap_or(128));
+        let (lame_duck, grace) = (self.lame_duck(), self.grace());
+        if lame_duck >= grace {
+            return Err(CliError::LameDuckTooLong { lame_duck, grace });
+        }
+        let exits = match self.exit_clean {
+            None => ExitCodes::new(),
+            Some(CleanExit::Code(code)) => ExitCodes::new().clean(code),
+            Some(CleanExit::Signal) => ExitCodes::new().clean_by_signal(),
+        };
+        let exits =
+            exits.cut(self.exit_cut.unwrap_or(3)).forced_base(self.exit_forced_base.unwrap_or(128));
         let mut subject = Subject::new(program)
             .args(args)
             .ready_when(self.ready_when())
             .protocol(self.protocol.unwrap_or(ProtocolName::Http1).into())
             .blocker_report(self.blocker_report.unwrap_or(ReportName::Unnamed).into())
             .exit_codes(exits)
-            .grace(self.grace())
-            .lame_duck(self.lame_duck())
+            .grace(grace)
+            .lame_duck(lame_duck)
             .routes(self.routes())
-            .stop_signal(self.signal.unwrap_or(SignalName::Term).into())
+            .stop_signal(self.stop_signal())
             .without_probes();
         for (key, value) in &self.env {
             subject = subject.env(key, value);
@@ -321,6 +331,11 @@ impl Options {
     /// The grace period that is expected.
     pub(crate) fn grace(&self) -> Duration {
         self.grace.unwrap_or(GRACE)
+    }
+
+    /// What the platform stops it with.
+    pub(crate) fn stop_signal(&self) -> Signal {
+        self.signal.unwrap_or(SignalName::Term).into()
     }
 
     /// Whether there is a readiness probe.

@@ -164,6 +164,34 @@ impl From<ReportName> for BlockerReport {
     }
 }
 
+/// How a stop ends that lost nothing.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "Scalar")]
+pub(crate) enum CleanExit {
+    Code(i32),
+    /// By the signal that asked for it.
+    Signal,
+}
+
+impl FromStr for CleanExit {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        match text {
+            "signal" => Ok(Self::Signal),
+            code => code.parse().map(Self::Code).map_err(|_| BadValue("an exit code, or `signal`")),
+        }
+    }
+}
+
+impl TryFrom<Scalar> for CleanExit {
+    type Error = BadValue;
+
+    fn try_from(value: Scalar) -> Result<Self, BadValue> {
+        value.to_string().parse()
+    }
+}
+
 /// The signals that platforms stop a process with.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SignalName {

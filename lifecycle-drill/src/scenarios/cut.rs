@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     client::Wire,
     flaw::{Flaw, ms},
-    process::Ended,
+    process::Exit,
     stage::{Stage, Window},
 };
 
@@ -39,13 +39,14 @@ impl Stage {
         let cause = self.cause();
         let from = lame_duck + grace.saturating_sub(lame_duck) / 2;
         let window = Window { base: cause, from, by: grace };
-        let codes = self.subject.exits.of_cut();
+        let ends = self.subject.exits.of_cut(self.asked_by());
         let answered = answered(held, cause, grace);
-        let (exited, answered) = tokio::join!(Box::pin(self.exits(&codes, window)), answered);
+        let (exited, answered) = tokio::join!(Box::pin(self.exits(&ends, window)), answered);
         let Err(flaw) = exited else { return Ok(Cut::Told) };
         let exit = self.process()?.exit();
-        let clean = Ended::Code(self.subject.exits.clean);
-        let Some(exit) = exit.filter(|exit| exit.ended == clean && exit.at <= cause + grace) else {
+        let clean = self.clean_ends();
+        let in_time = |exit: &Exit| clean.contains(&exit.ended) && exit.at <= cause + grace;
+        let Some(exit) = exit.filter(in_time) else {
             return Err(flaw);
         };
         let after = exit.at.saturating_duration_since(cause);

@@ -97,9 +97,9 @@ async fn full_sequence(stage: &mut Stage, signal: Signal) -> Result<(), Flaw> {
     let base = stage.signal(signal)?;
     let subject = &stage.subject;
     let from = subject.lame_duck.saturating_sub(CLOCKS_APART);
-    let window = Window { base, from, by: subject.lame_duck + subject.slack };
-    let codes = [subject.exits.clean];
-    stage.exits(&codes, window).await
+    let by = (subject.lame_duck + subject.slack).min(subject.grace);
+    let window = Window { base, from, by };
+    stage.exits(&stage.clean_ends(), window).await
 }
 
 async fn first_milliseconds(stage: &mut Stage) -> Result<(), Flaw> {
@@ -115,13 +115,13 @@ async fn first_milliseconds(stage: &mut Stage) -> Result<(), Flaw> {
             }
         };
         let by = (stage.idle_end() + stage.subject.slack).min(stage.subject.grace);
-        let clean = Ended::Code(stage.subject.exits.clean);
+        let clean = stage.clean_ends();
         let killed = Ended::Signal(Signal::Term.number());
         let ended = stage.ends(by + Duration::from_secs(2)).await?;
         let took = ended.at.saturating_duration_since(base);
         let when = format!("SIGTERM {} from its start", ms(delay));
         stage.note(format!("{when}: {} after {}", ended.ended, ms(took)));
-        ensure(ended.ended == clean || ended.ended == killed, || {
+        ensure(clean.contains(&ended.ended) || ended.ended == killed, || {
             format!("{when}: {}, expected a clean end, or death by the signal", ended.ended)
         })?;
         ensure(took <= by, || format!("{when}: gone after {}, expected by {}", ms(took), ms(by)))?;
@@ -140,8 +140,7 @@ async fn interrupt_on_terminal(stage: &mut Stage) -> Result<(), Flaw> {
     let base = stage.signal(Signal::Int)?;
     // Well before the lame duck would be over.
     let by = stage.subject.lame_duck * 3 / 4;
-    let codes = [stage.subject.exits.clean];
-    stage.exits(&codes, Window { base, from: Duration::ZERO, by }).await
+    stage.exits(&stage.clean_ends(), Window { base, from: Duration::ZERO, by }).await
 }
 
 async fn quit(stage: &mut Stage) -> Result<(), Flaw> {
@@ -153,14 +152,14 @@ async fn quit(stage: &mut Stage) -> Result<(), Flaw> {
     wire.send(stage.get_work(Duration::from_secs(600))).await.during("asking for long work")?;
     sleep(SETTLE).await;
     let base = stage.signal(Signal::Quit)?;
-    let by = QUIT_LIMIT + stage.subject.slack;
+    let by = (QUIT_LIMIT + stage.subject.slack).min(stage.subject.grace);
     let patience = by + Duration::from_secs(2);
     let answered = answered(Some(&mut wire), base, patience);
     let (ended, answered) = tokio::join!(stage.ends(patience), answered);
     let ended = ended?;
     let took = ended.at.saturating_duration_since(base);
     stage.note(format!("{} after {}", ended.ended, ms(took)));
-    if ended.ended == Ended::Code(stage.subject.exits.clean) {
+    if stage.subject.exits.claims_clean(ended.ended) {
         let untold = "ended with the clean code although a request was cut".to_owned();
         return Err(match answered {
             Some((status, after)) => nothing_to_cut(status, after),

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
+    client::Wire,
     error::SignalError,
     flaw::{During as _, Flaw, closes, ok},
     process::{Ended, Setting},
     routes::lasting,
     scenario::{Need, Scenario, Theme},
-    scenarios::signals::SETTLE,
+    scenarios::{cut::nothing_to_cut, signals::SETTLE},
     signal::Signal,
     stage::{Stage, Window},
 };
@@ -68,9 +69,9 @@ async fn repeat_at_once(stage: &mut Stage) -> Result<(), Flaw> {
     let mut wire = stage.wire().await?;
     wire.send(stage.get_work(time)).await.during("asking for work")?;
     sleep(SETTLE).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     stage.at(SOON).await;
-    stage.signal(Signal::Term)?;
+    stage.stop()?;
     let response = wire.response().await.during("work in flight at the repeated signal")?;
     stage.note("the work in flight is answered");
     ok(&response, "work in flight")?;
@@ -80,23 +81,25 @@ async fn repeat_at_once(stage: &mut Stage) -> Result<(), Flaw> {
 }
 
 async fn repeat_forces(stage: &mut Stage) -> Result<(), Flaw> {
-    let _wire = long_request(stage).await?;
-    stage.signal(Signal::Term)?;
-    stage.at(LATER).await;
-    forced_by(stage, Signal::Term, FORCED_LIMIT, &[]).await
+    let wire = long_request(stage).await?;
+    let first = stage.subject.stop_signal;
+    stage.stop()?;
+    let (_held, answered) = answered_until(stage, wire, LATER).await;
+    forced_by(stage, answered, first, FORCED_LIMIT, &[]).await
 }
 
 async fn third_at_once(stage: &mut Stage) -> Result<(), Flaw> {
-    let _wire = long_request(stage).await?;
-    stage.signal(Signal::Term)?;
-    stage.at(LATER).await;
-    stage.signal(Signal::Term)?;
+    let wire = long_request(stage).await?;
+    let first = stage.subject.stop_signal;
+    stage.stop()?;
+    let (_held, answered) = answered_until(stage, wire, LATER).await;
+    further(stage, first)?;
     stage.at(LATER + SOON).await;
-    let by_second = stage.subject.exits.forced(Signal::Term);
-    match forced_by(stage, Signal::Int, THIRD_LIMIT, &[by_second]).await {
+    let by_second = stage.subject.exits.of_forced(first);
+    match forced_by(stage, answered, another(first), THIRD_LIMIT, &by_second).await {
         // Then nothing is left for a third to end.
-        Err(Flaw::Signal(SignalError::Gone(Ended::Code(code)))) if code == by_second => {
-            stage.note(format!("the second signal had ended it, with code {code}"));
+        Err(Flaw::Signal(SignalError::Gone(ended))) if by_second.contains(&ended) => {
+            stage.note(format!("the second signal had ended it: {ended}"));
             Ok(())
         }
         judged => judged,
@@ -104,15 +107,16 @@ async fn third_at_once(stage: &mut Stage) -> Result<(), Flaw> {
 }
 
 async fn other_second_forces(stage: &mut Stage) -> Result<(), Flaw> {
-    let _wire = long_request(stage).await?;
-    stage.signal(Signal::Term)?;
-    stage.at(2 * SOON).await;
-    forced_by(stage, Signal::Int, FORCED_LIMIT, &[]).await
+    let wire = long_request(stage).await?;
+    let first = stage.subject.stop_signal;
+    stage.stop()?;
+    let (_held, answered) = answered_until(stage, wire, 2 * SOON).await;
+    forced_by(stage, answered, another(first), FORCED_LIMIT, &[]).await
 }
 
-/// A started process with a request in flight that outlives everything; on a pool thread if
-/// there is a route for it, since that cannot be cancelled.
-async fn long_request(stage: &mut Stage) -> Result<crate::client::Wire, Flaw> {
+/// A started process with a request in flight that outlives everything, unless the service has a
+/// limit of its own; on a pool thread if there is a route for it, since that cannot be cancelled.
+async fn long_request(stage: &mut Stage) -> Result<Wire, Flaw> {
     stage.start(Setting::Plain).await?;
     let time = Duration::from_secs(600);
     let ask = match &stage.subject.routes.pool {
@@ -125,17 +129,63 @@ async fn long_request(stage: &mut Stage) -> Result<crate::client::Wire, Flaw> {
     Ok(wire)
 }
 
-/// Must end soon with the code of this signal, or one of those.
+/// A person's signal that is not the one that the platform stops it with.
+fn another(first: Signal) -> Signal {
+    if first == Signal::Int { Signal::Term } else { Signal::Int }
+}
+
+/// Sends a further signal. A stop that was over before it, with the code of one, is not judged.
+fn further(stage: &mut Stage, signal: Signal) -> Result<Instant, Flaw> {
+    let sent = stage.signal(signal);
+    let Err(Flaw::Signal(SignalError::Gone(ended))) = sent else { return sent };
+    let over = [stage.clean_ends(), stage.subject.exits.of_cut(stage.asked_by())].concat();
+    if over.contains(&ended) {
+        let seen = "nothing was left to force: the stop was over before the next signal";
+        return Err(Flaw::Skip(format!("{seen}, {ended}")));
+    }
+    sent
+}
+
+/// Must end soon, by this signal or in one of those ways, unless the stop is over all by itself:
+/// the request in flight was answered before, or the deadline comes first.
 async fn forced_by(
     stage: &mut Stage,
+    answered: Option<(u16, Duration)>,
     signal: Signal,
     limit: Duration,
-    or_codes: &[i32],
+    or_ends: &[Ended],
 ) -> Result<(), Flaw> {
-    let base = stage.signal(signal)?;
-    let by = limit + stage.subject.slack;
-    let codes = [&[stage.subject.exits.forced(signal)], or_codes].concat();
-    stage.exits(&codes, Window { base, from: Duration::ZERO, by }).await
+    let base = further(stage, signal)?;
+    let left = (stage.cause() + stage.subject.grace).saturating_duration_since(base);
+    let by = (limit + stage.subject.slack).min(left);
+    let ends = [&stage.subject.exits.of_forced(signal), or_ends].concat();
+    let window = Window { base, from: Duration::ZERO, by };
+    let Err(flaw) = stage.exits(&ends, window).await else { return Ok(()) };
+    let ended = stage.process()?.exit().map(|exit| exit.ended);
+    let is_one = |ends: Vec<Ended>| ended.is_some_and(|ended| ends.contains(&ended));
+    match answered {
+        Some((status, after)) if is_one(stage.clean_ends()) => Err(nothing_to_cut(status, after)),
+        _ if left < limit && is_one(stage.subject.exits.of_cut(stage.asked_by())) => {
+            Err(Flaw::Skip("the grace period is too short for a signal before its end".to_owned()))
+        }
+        _ => Err(flaw),
+    }
+}
+
+/// Waits until so long after T: either the connection, which is to be held, or the status of the
+/// answer that has come meanwhile, and its time.
+async fn answered_until(
+    stage: &Stage,
+    mut wire: Wire,
+    end: Duration,
+) -> (Option<Wire>, Option<(u16, Duration)>) {
+    let Ok(answered) = timeout_at(stage.cause() + end, wire.response()).await else {
+        return (Some(wire), None);
+    };
+    let after = stage.cause().elapsed();
+    drop(wire); // As an answer tells it to.
+    stage.at(end).await;
+    (None, answered.ok().map(|response| (response.status(), after)))
 }
 
 const SOON: Duration = Duration::from_millis(100);
