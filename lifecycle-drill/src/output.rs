@@ -136,16 +136,24 @@ impl Drop for OpenStream {
     }
 }
 
-/// Reads a stream into the record until it ends.
-pub(crate) async fn read_lines(mut from: impl AsyncRead + Unpin, stream: Stream, into: Output) {
-    let _open = into.opened();
-    let mut splitter = Splitter::default();
-    let mut chunk = vec![0; 8 * 1024];
-    // An error is an end: a pseudo-terminal answers EIO when its last user has gone.
-    while let Ok(count @ 1..) = from.read(&mut chunk).await {
-        splitter.feed(chunk.get(..count).unwrap_or_default(), |line| into.push(stream, line));
+/// Reads a stream into the record until it ends. Open from now on, not from the first poll on: a
+/// process may be over before that.
+pub(crate) fn read_lines<R: AsyncRead + Unpin>(
+    mut from: R,
+    stream: Stream,
+    into: Output,
+) -> impl Future<Output = ()> + use<R> {
+    let open = into.opened();
+    async move {
+        let _until_the_end = open;
+        let mut splitter = Splitter::default();
+        let mut chunk = vec![0; 8 * 1024];
+        // An error is an end: a pseudo-terminal answers EIO when its last user has gone.
+        while let Ok(count @ 1..) = from.read(&mut chunk).await {
+            splitter.feed(chunk.get(..count).unwrap_or_default(), |line| into.push(stream, line));
+        }
+        splitter.finish(|line| into.push(stream, line));
     }
-    splitter.finish(|line| into.push(stream, line));
 }
 
 /// Cuts bytes into lines.
@@ -189,6 +197,17 @@ mod tests {
         assert_eq!(texts, ["one", "two", "", "last"]);
         output.all_closed().await;
         output.line(|text| text == "last").await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_nobody_has_read_yet_is_open() {
+        let output = Output::new();
+        let reading = read_lines(&b"last words"[..], Stream::Stderr, output.clone());
+        let mut closed = tokio_test::task::spawn(output.all_closed());
+        assert!(closed.poll().is_pending());
+        reading.await;
+        assert!(closed.is_woken() && closed.poll().is_ready());
+        assert!(output.tail(1).contains("last words"));
     }
 
     #[test]

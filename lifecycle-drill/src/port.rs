@@ -10,13 +10,20 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
 };
 
-/// An address on 127.0.0.1 whose port is free now. Not kept: the caller retries if it loses it.
-pub(crate) fn free() -> Option<SocketAddr> {
+/// Two addresses on 127.0.0.1 whose ports are free now, never one and the same. Not kept: the
+/// caller retries if it loses them.
+pub(crate) fn two_free() -> Option<(SocketAddr, SocketAddr)> {
+    // Held while the second is drawn.
+    let (first, second) = (held()?, held()?);
+    Some((first.local_addr().ok()?, second.local_addr().ok()?))
+}
+
+fn held() -> Option<TcpListener> {
     let random = RandomState::new();
     (0..TRIES).find_map(|number| {
         let port = FIRST + random.hash_one(number) % SPAN;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port).ok()?));
-        TcpListener::bind(address).is_ok().then_some(address)
+        TcpListener::bind(address).ok()
     })
 }
 
@@ -31,10 +38,12 @@ mod tests {
     #[test]
     fn gives_ports_that_can_be_bound_and_skips_those_that_cannot() {
         let mut held = Vec::new();
-        for _ in 0..50 {
-            let address = free().unwrap();
-            assert!((12_000..32_000).contains(&address.port()));
-            held.push(TcpListener::bind(address).unwrap());
+        for _ in 0..25 {
+            let (first, second) = two_free().unwrap();
+            for address in [first, second] {
+                assert!((12_000..32_000).contains(&address.port()));
+                held.push(TcpListener::bind(address).unwrap());
+            }
         }
     }
 }

@@ -97,6 +97,7 @@ impl Process {
                     if let (PidOne::Yes, Some(said)) = (subject.pid_1, namespace::refused()) {
                         return Err(StartError::NoNamespace { said });
                     }
+                    process.rest_of_output().await;
                     let tail = process.output.tail(TAIL_LINES);
                     return Err(StartError::EndedEarly { ended: exit.ended, attempts, tail });
                 }
@@ -111,11 +112,8 @@ impl Process {
     /// # Errors
     /// [`StartError`]: no port, no pseudo-terminal, or the command cannot run.
     pub fn spawn(subject: &Subject, setting: Setting) -> Result<Self, StartError> {
-        let address = port::free().ok_or(StartError::NoPort)?;
-        let probe_address = match subject.separate_probes() {
-            true => port::free().ok_or(StartError::NoPort)?,
-            false => address,
-        };
+        let (address, other) = port::two_free().ok_or(StartError::NoPort)?;
+        let probe_address = if subject.separate_probes() { other } else { address };
         let mut command = command(subject, setting, address, probe_address);
         let master = match setting {
             Setting::Terminal => {
@@ -174,8 +172,7 @@ impl Process {
     pub async fn wait(&mut self, limit: Duration) -> Option<Exit> {
         let exit = timeout(limit, self.exit.wait_for(Option::is_some)).await.ok()?;
         let exit = exit.ok().and_then(|exit| *exit)?;
-        // A grandchild may hold the pipes open for longer: what it prints is not waited for.
-        let _timed_out = timeout(OUTPUT_REST_LIMIT, self.output.all_closed()).await;
+        self.rest_of_output().await;
         Some(exit)
     }
 
@@ -215,6 +212,12 @@ impl Process {
     #[must_use]
     pub fn tail(&self) -> String {
         self.output.tail(TAIL_LINES)
+    }
+
+    /// What an ended process has printed last may still be on its way.
+    async fn rest_of_output(&self) {
+        // A grandchild may hold the pipes open for longer: what it prints is not waited for.
+        let _timed_out = timeout(OUTPUT_REST_LIMIT, self.output.all_closed()).await;
     }
 
     /// Whom signals are for.

@@ -94,7 +94,7 @@ impl Haproxy {
 
     async fn once(config: &Config) -> Result<Self, BalancerError> {
         let no_port = || BalancerError::NoPlace(io::Error::from(io::ErrorKind::AddrInUse));
-        let (http1, http2) = (port::free().ok_or_else(no_port)?, port::free().ok_or_else(no_port)?);
+        let (http1, http2) = port::two_free().ok_or_else(no_port)?;
         let folder = tempfile::tempdir().map_err(BalancerError::NoPlace)?;
         let (file, socket) = (folder.path().join("haproxy.cfg"), folder.path().join("admin"));
         let text = config.text(http1, http2, &socket);
