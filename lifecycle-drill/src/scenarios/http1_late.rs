@@ -120,13 +120,14 @@ async fn new_connections(stage: &mut Stage) -> Result<(), Flaw> {
     let path = stage.subject.routes.quick_path();
     stage.stop()?;
     let until = stage.subject.lame_duck.saturating_sub(CLOSE_MARGIN);
+    let told_by = (SIGNAL_SEEN + stage.subject.slack).min(stage.subject.lame_duck / 2);
     let mut count = 0;
     while stage.cause().elapsed() < until {
         let since = stage.cause().elapsed();
         let mut wire = stage.wire().await?;
         let response = wire.get(&path).await.during("a new connection in the lame duck")?;
         stage.served(response.status(), "a new connection in the lame duck")?;
-        if since > SIGNAL_SEEN {
+        if since > told_by {
             closes(&response, "a new connection in the lame duck")?;
         }
         count += 1;

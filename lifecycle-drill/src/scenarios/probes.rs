@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     client::Fate,
@@ -107,6 +107,7 @@ async fn liveness_holds(stage: &mut Stage) -> Result<(), Flaw> {
 async fn answer_to_the_end(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.ready_path.clone().unwrap_or_default();
+    stage.probe_rises(&path).await?;
     holds_until_answered(stage, &path, Expected::Refusal, true).await
 }
 
@@ -156,21 +157,26 @@ async fn holds_until_answered(
 ) -> Result<(), Flaw> {
     let time = stage.subject.lame_duck + AFTER_CLOSE;
     let mut holder = stage.wire().await?;
+    // Not from the signal on: the request may be answered sooner after it than was meant.
+    let asked = Instant::now();
     holder.send(stage.get_work(time)).await.during("asking for work")?;
     sleep(SETTLE).await;
     stage.stop()?;
-    let until = match apart {
-        // The request began before the signal, so it is answered before this.
-        true => time.saturating_sub(SETTLE + CLOSE_MARGIN),
-        false => stage.subject.lame_duck.saturating_sub(CLOSE_MARGIN),
+    let end = match apart {
+        true => asked + time,
+        false => stage.cause() + stage.subject.lame_duck,
     };
     stage.at(READINESS_LIMIT).await;
-    let by = READINESS_LIMIT + stage.subject.slack;
+    // A readiness that is slow to fail is the subject of another scenario.
+    let by = (READINESS_LIMIT + stage.subject.slack).min(time * 2 / 3);
     let mut count = 0;
-    while stage.cause().elapsed() < until {
+    while Instant::now() < end - CLOSE_MARGIN {
         let since = stage.cause().elapsed();
         let fate = stage.probe(path).await?;
-        // A readiness that is slow to fail is the subject of another scenario.
+        if Instant::now() >= end {
+            // It was asked before, but by now it may be gone.
+            break;
+        }
         let early = since < by && fate.is_probe_success();
         ensure(early || expected.is_met_by(fate), || {
             format!("GET {path}, {} after the signal: {fate}, expected {expected}", ms(since))
@@ -178,6 +184,7 @@ async fn holds_until_answered(
         count += 1;
         sleep(2 * POLL).await;
     }
+    let until = end.saturating_duration_since(stage.cause());
     ensure(count > 0, || format!("GET {path} was not asked once in {}", ms(until)))?;
     stage.note(format!("GET {path} answered as expected {count} times since the signal"));
     let response = holder.response().await.during("work in flight")?;

@@ -40,7 +40,8 @@ async fn closed_1001(stage: &mut Stage) -> Result<(), Flaw> {
     let end = ws.end(left).await;
     let ended = stage.cause().elapsed();
     stage.note(format!("the WebSocket ended: {end:?}"));
-    ensure(end == Some(WsEnd::Closed(1001)), || match end {
+    // Going away, or a restart of the service: either tells the client to come again.
+    ensure(matches!(end, Some(WsEnd::Closed(1001 | 1012))), || match end {
         None => "the WebSocket is not closed".to_owned(),
         Some(WsEnd::Torn) => "the WebSocket was torn off without a close frame".to_owned(),
         Some(WsEnd::Closed(code)) => format!("the WebSocket was closed with {code}, not 1001"),
