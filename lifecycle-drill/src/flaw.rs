@@ -27,6 +27,16 @@ pub(crate) enum Flaw {
     Wire { doing: &'static str, source: WireError },
 }
 
+impl Flaw {
+    /// Why a second process was not judged, which is not to hide what was seen of the first.
+    pub(crate) fn or_rather(self, earlier: Self) -> Self {
+        match self {
+            Self::Start(_) | Self::Unjudged(_) => earlier,
+            later => later,
+        }
+    }
+}
+
 /// Says what a client was doing when it failed.
 pub(crate) trait During<T> {
     fn during(self, doing: &'static str) -> Result<T, Flaw>;

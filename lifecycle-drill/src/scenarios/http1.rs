@@ -210,8 +210,14 @@ async fn does_not_read(stage: &mut Stage) -> Result<(), Flaw> {
     drop(wire); // Held until here.
     let Cut::Untold { flaw, after } = cut else { return Ok(()) };
     // Is it the service's own limit for such a client? What it does without a signal tells.
-    stage.start(Setting::Plain).await?;
-    let (mut wire, mut reader) = big(stage, 64 * MIB).await?;
+    let again = async {
+        stage.start(Setting::Plain).await?;
+        big(stage, 64 * MIB).await
+    };
+    let (mut wire, mut reader) = match Box::pin(again).await {
+        Ok(again) => again,
+        Err(later) => return Err(later.or_rather(flaw)),
+    };
     sleep(after + stage.subject.slack).await;
     let deadline = Instant::now() + stage.subject.request_timeout;
     loop {
@@ -238,8 +244,14 @@ async fn stalled_upload(stage: &mut Stage) -> Result<(), Flaw> {
         Cut::Untold { flaw, after } => (flaw, after),
     };
     // Is it the service's own limit for such a client? What it does without a signal tells.
-    stage.start(Setting::Plain).await?;
-    let mut wire = part_of_an_upload(stage).await?;
+    let again = async {
+        stage.start(Setting::Plain).await?;
+        part_of_an_upload(stage).await
+    };
+    let mut wire = match Box::pin(again).await {
+        Ok(wire) => wire,
+        Err(later) => return Err(later.or_rather(flaw)),
+    };
     if wire.hangup(after + stage.subject.slack).await == Hangup::StillOpen {
         return Err(flaw);
     }

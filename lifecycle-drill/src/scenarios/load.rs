@@ -86,7 +86,16 @@ async fn stops(stage: &mut Stage, clients: u32, manner: Manner, stops: Stops) ->
     let mut quick_status = 0;
     let mut longest = Duration::ZERO;
     for number in 1..=count {
-        let stop = one_stop(stage, clients, manner).await?;
+        // What was seen to be lost stays lost, whatever keeps the next from being judged.
+        let so_far = |flaw: Flaw, sum: &Account| match sum.judge(quick_status, number - 1) {
+            Err(earlier) if number > 1 => flaw.or_rather(earlier),
+            _ => flaw,
+        };
+        let stop = match one_stop(stage, clients, manner).await {
+            Ok(stop) => stop,
+            Err(flaw) => return Err(so_far(flaw, &sum)),
+        };
+        let judged = stop.account.can_be_judged().map_err(|flaw| so_far(flaw, &sum));
         quick_status = stop.quick_status;
         let drain = ms(stop.drain);
         stage.note(format!("stop {number}: gone after {drain}; {}", stop.account.all));
@@ -94,7 +103,7 @@ async fn stops(stage: &mut Stage, clients: u32, manner: Manner, stops: Stops) ->
         sum.merge(&stop.account);
         // Kept at once: a later failure to stop must not hide what was counted.
         stage.ledger = Some(sum.all.clone());
-        sum.can_be_judged()?;
+        judged?;
         stop.exit
             .map_err(|flaw| Flaw::Seen(format!("stop {number}: {flaw}; so far {}", sum.all)))?;
     }
