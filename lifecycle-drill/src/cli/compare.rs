@@ -13,8 +13,8 @@ use std::{
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use lifecycle_drill::{
-    BlockerReport, ExitCodes, Outcome, Process, Protocol, ReadyWhen, Routes, Scenario, Setting,
-    Subject, Theme, scenarios,
+    BlockerReport, ExitCodes, Outcome, Protocol, ReadyWhen, Routes, Scenario, Signal, Subject,
+    Theme, scenarios,
 };
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     error::CliError,
     note, print,
     table::{Cell, Column, Table, is_half_marked, quoted},
+    trial,
     values::theme,
     written::judged,
 };
@@ -82,12 +83,12 @@ impl Compare {
         let servers = self.servers().await?;
         let mut columns = Vec::new();
         for server in &servers {
-            drop(Process::start(&server.subject, Setting::Plain).await?);
+            trial(&server.subject, Signal::Term, GRACE).await?;
             let cells = self.play(server, &chosen).await;
             columns.push(Column { name: server.name, version: server.version.clone(), cells });
         }
         let ours_failed = |column: &Column| {
-            let failed = column.cells.iter().any(|cell| matches!(cell, Cell::Fail { .. }));
+            let failed = column.cells.iter().any(Cell::is_against);
             column.name == OURS && failed
         };
         let ended = if columns.iter().any(ours_failed) { Ended::Failed } else { Ended::Passed };

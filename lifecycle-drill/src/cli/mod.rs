@@ -21,9 +21,10 @@ mod timeline;
 mod values;
 mod written;
 
-use std::{ffi::OsString, fmt, io, process::ExitCode};
+use std::{ffi::OsString, fmt, io, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use lifecycle_drill::{Process, Setting, Signal, StartError, Subject};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::error::CliError;
@@ -110,6 +111,18 @@ fn block_on(play: impl Future<Output = Result<Ended, CliError>>) -> Result<Ended
         };
         Err(CliError::Interrupted(by))
     })
+}
+
+/// Starts the command once for itself, since one that never runs is no verdict about how it stops,
+/// and stops it as the platform does: what only an orderly end removes (a lock, a file with its
+/// process id) must not be in the way of the next.
+async fn trial(subject: &Subject, stop: Signal, grace: Duration) -> Result<(), StartError> {
+    let mut process = Process::start(subject, Setting::Plain).await?;
+    // One that has ended by itself, or does not end, is for the scenarios to see.
+    if process.signal(stop).is_ok() {
+        let _killed_otherwise = process.wait(grace).await;
+    }
+    Ok(())
 }
 
 /// The arguments with `run` in front where no subcommand is named.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::SystemTime};
 
 use clap::Args;
-use lifecycle_drill::{Outcome, Process, Scenario, Setting, Subject, Theme, Verdict};
+use lifecycle_drill::{Outcome, Scenario, Subject, Theme, Verdict};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     html, json, junit, note,
     options::Options,
     report::Report,
+    trial,
     written::{Destinations, judged},
 };
 
@@ -32,7 +33,7 @@ impl Run {
         let files = Destinations::new(files)?;
         let (began_at, began) = (SystemTime::now(), Instant::now());
         // Once for itself: a command that never runs is no verdict about how it stops.
-        drop(Process::start(&subject, Setting::Plain).await?);
+        trial(&subject, options.stop_signal(), options.grace()).await?;
         let verdicts = play(&chosen, &subject, options.jobs()).await;
         let report = Report {
             command: options.command.join(" "),

@@ -13,6 +13,8 @@ pub(crate) enum Cell {
     Fail { seen: String, lost: Option<(u64, u64)> },
     /// As expected.
     Pass,
+    /// It could not be started, or this machine had no room for its clients: why.
+    NotJudged { why: String },
     /// Not played, and why.
     Skipped { why: String },
 }
@@ -44,9 +46,14 @@ impl Cell {
                 let lost = verdict.ledger().map(|ledger| (ledger.lost(), ledger.total()));
                 Self::Fail { seen: seen.clone(), lost: lost.filter(|(lost, _)| *lost > 0) }
             }
-            Outcome::NotStarted { why } => Self::Fail { seen: why.clone(), lost: None },
+            Outcome::NotStarted { why } => Self::NotJudged { why: why.clone() },
             other => Self::Fail { seen: format!("{other:?}"), lost: None },
         }
+    }
+
+    /// Whether a server that is to pass everything has not.
+    pub(crate) fn is_against(&self) -> bool {
+        matches!(self, Self::Fail { .. } | Self::NotJudged { .. })
     }
 
     fn short(&self) -> String {
@@ -55,6 +62,7 @@ impl Cell {
                 format!("**fail**: {lost} of {total} lost")
             }
             Self::Fail { lost: None, .. } => "**fail**".to_owned(),
+            Self::NotJudged { .. } => "not judged".to_owned(),
             Self::Pass => "pass".to_owned(),
             Self::Skipped { .. } => "n/a".to_owned(),
         }
@@ -100,7 +108,10 @@ impl Column {
         let pass = count(|cell| matches!(cell, Cell::Pass));
         let fail = count(|cell| matches!(cell, Cell::Fail { .. }));
         let skipped = count(|cell| matches!(cell, Cell::Skipped { .. }));
-        format!("{pass}, {fail}, {skipped}")
+        match count(|cell| matches!(cell, Cell::NotJudged { .. })) {
+            0 => format!("{pass}, {fail}, {skipped}"),
+            others => format!("{pass}, {fail}, {skipped}; {others} not judged"),
+        }
     }
 }
 
@@ -112,8 +123,9 @@ impl fmt::Display for Table {
         writeln!(f, "## What was seen\n")?;
         for (row, scenario) in self.scenarios.iter().enumerate() {
             let seen = self.columns.iter().filter_map(|column| match &column.cells[row] {
-                Cell::Fail { seen, .. } => Some((column.name, seen)),
-                _ => None,
+                Cell::Fail { seen, .. } => Some((column.name, seen.clone())),
+                Cell::NotJudged { why } => Some((column.name, format!("not judged: {why}"))),
+                Cell::Pass | Cell::Skipped { .. } => None,
             });
             let seen: Vec<_> = seen.collect();
             if seen.is_empty() {
@@ -181,6 +193,18 @@ mod tests {
     fn the_whole_says_what_was_seen() {
         let whole = table().to_string();
         assert!(whole.contains("- theirs: 7 lost\n") && !whole.contains("- ours"), "{whole}");
+    }
+
+    #[test]
+    fn a_start_that_failed_is_no_failure_to_stop() {
+        let mut table = table();
+        let why = "cannot start: in use".to_owned();
+        table.columns[1].cells[1] = Cell::NotJudged { why };
+        let (brief, whole) = (table.brief(), table.to_string());
+        assert!(brief.contains("| pass | not judged |\n"), "{brief}");
+        let sums = "| pass, fail, n/a | 2, 0, 0 | 0, 1, 0; 1 not judged |\n";
+        assert!(brief.contains(sums), "{brief}");
+        assert!(whole.contains("- theirs: not judged: cannot start: in use\n"), "{whole}");
     }
 
     #[test]
