@@ -5,13 +5,35 @@ mod common;
 use std::time::Duration;
 
 use common::service;
-use lifecycle_drill::{ExitCodes, Outcome, ReadyWhen, Routes, Subject, Verdict, by_name};
+use lifecycle_drill::{
+    ExitCodes, Outcome, ReadyWhen, Routes, Signal, Subject, Theme, Verdict, by_name,
+};
+use tokio::sync::Semaphore;
 
-/// Plays one scenario, which must fail, and say what it saw by one of these words.
+/// Plays one scenario whose verdict must be such; once more alone if it is not, as a busy machine
+/// is late now and then. Under load a loss is a loss.
+async fn played(subject: &Subject, name: &str, fits: impl Fn(&Verdict) -> bool) -> Verdict {
+    let scenario = by_name(name).unwrap_or_else(|| panic!("no {name}"));
+    let verdict = scenario.run(subject).await;
+    if fits(&verdict) || scenario.theme() == Theme::Load {
+        return verdict;
+    }
+    eprintln!("once more: {verdict}");
+    // One at a time.
+    let _alone = ALONE.acquire().await.expect("it is never closed");
+    scenario.run(subject).await
+}
+
+static ALONE: Semaphore = Semaphore::const_new(1);
+
+/// It must fail, and say what it saw by one of these words.
 async fn failed(subject: &Subject, name: &str, seen_any: &[&str]) -> Verdict {
-    let verdict = by_name(name).unwrap_or_else(|| panic!("no {name}")).run(subject).await;
-    let Outcome::Fail { seen } = verdict.outcome() else { panic!("not failed: {verdict}") };
-    assert!(seen_any.iter().any(|part| seen.contains(part)), "{verdict}");
+    let fits = |verdict: &Verdict| match verdict.outcome() {
+        Outcome::Fail { seen } => seen_any.iter().any(|part| seen.contains(part)),
+        _ => false,
+    };
+    let verdict = played(subject, name, fits).await;
+    assert!(fits(&verdict), "not failed by {seen_any:?}: {verdict}");
     verdict
 }
 
@@ -21,7 +43,7 @@ async fn fails(subject: &Subject, name: &str, seen_any: &[&str]) {
 }
 
 async fn passes(subject: &Subject, name: &str) {
-    let verdict = by_name(name).unwrap_or_else(|| panic!("no {name}")).run(subject).await;
+    let verdict = played(subject, name, Verdict::passed).await;
     assert!(verdict.passed(), "{verdict}");
 }
 
@@ -49,6 +71,7 @@ async fn one_that_exits_at_once_loses_requests_and_refuses_connections() {
 async fn one_without_the_close_header_is_told_so() {
     let subject = service("no-close-header");
     fails(&subject, "http1-idle-reuse-lame-duck", &["without `Connection: close`"]).await;
+    fails(&subject, "http1-new-connections-lame-duck", &["without `Connection: close`"]).await;
     fails(&subject, "http1-in-flight", &["without `Connection: close`"]).await;
     passes(&subject, "websocket-closed-1001").await;
 }
@@ -84,9 +107,12 @@ async fn probes_that_fall_or_hold_wrongly_are_seen() {
 }
 
 async fn skips(subject: &Subject, name: &str, why_part: &str) {
-    let verdict = by_name(name).unwrap_or_else(|| panic!("no {name}")).run(subject).await;
-    let Outcome::Skipped { why } = verdict.outcome() else { panic!("not skipped: {verdict}") };
-    assert!(why.contains(why_part), "{verdict}");
+    let fits = |verdict: &Verdict| match verdict.outcome() {
+        Outcome::Skipped { why } => why.contains(why_part),
+        _ => false,
+    };
+    let verdict = played(subject, name, fits).await;
+    assert!(fits(&verdict), "not skipped by {why_part:?}: {verdict}");
 }
 
 /// Not a bad habit: it keeps no connection, so that none is closed under a client.
@@ -168,7 +194,10 @@ async fn probes_may_fall_and_rise_by_any_status_of_their_class() {
 #[tokio::test]
 async fn one_whose_readiness_never_rises_is_seen() {
     let never = service("never-rises").start_timeout(Duration::from_secs(8));
-    fails(&never, "probes-readiness-falls-first", &["answered 503"]).await;
+    tokio::join!(
+        fails(&never, "probes-readiness-falls-first", &["answered 503"]),
+        fails(&never, "probes-answer-to-the-end", &["before the signal: answered 503"]),
+    );
 }
 
 #[tokio::test]
@@ -198,6 +227,109 @@ async fn one_without_a_deadline_outlives_its_grace() {
 async fn other_exit_codes_can_be_expected_and_wrong_ones_are_seen() {
     let subject = service("").exit_codes(ExitCodes::new().clean(7));
     fails(&subject, "signals-sigterm-idle", &["exit code 0 after", "expected code 7"]).await;
+}
+
+/// Not a bad habit: the signal is raised again after the drain, or told by the code of a shell.
+#[tokio::test]
+async fn one_that_ends_by_the_signal_that_it_was_sent_passes_where_that_is_expected() {
+    let by_signal = |bad| service(bad).exit_codes(ExitCodes::new().clean_by_signal());
+    let (raises, codes) = (by_signal("raises-signal"), by_signal("exits-128"));
+    tokio::join!(
+        passes(&raises, "signals-sigterm-idle"),
+        passes(&raises, "signals-sighup"),
+        passes(&raises, "signals-repeat-at-once"),
+        passes(&codes, "signals-sigint-no-terminal"),
+        passes(&codes, "signals-sigint-terminal"),
+    );
+    // Neither of them unless it was said, nor 0 if it was.
+    fails(&service("raises-signal"), "signals-sigterm-idle", &["killed by signal 15 after"]).await;
+    let seen = ["exit code 0 after"];
+    let failed = failed(&by_signal(""), "signals-sigterm-idle", &seen).await;
+    assert!(failed.to_string().contains("expected code 143 or signal 15"), "{failed}");
+}
+
+/// Not a bad habit: after the first signal each other does what it does by default.
+#[tokio::test]
+async fn one_that_a_further_signal_kills_by_default_is_forced_by_it() {
+    let subject = service("default-after-first");
+    tokio::join!(
+        passes(&subject, "signals-repeat-forces"),
+        passes(&subject, "signals-third-at-once"),
+        passes(&subject, "signals-other-second-forces"),
+    );
+    let seen = ["killed by signal 15"];
+    fails(&subject, "signals-repeat-at-once", &["reset", "closed before any response"]).await;
+    let other_base = subject.exit_codes(ExitCodes::new().forced_base(64));
+    fails(&other_base, "signals-repeat-forces", &seen).await;
+}
+
+/// Not a bad habit: its own limit has ended the long request before anybody signals again.
+#[tokio::test]
+async fn a_stop_that_is_over_before_the_next_signal_is_not_judged_by_it() {
+    let work = || Routes::new().work("/work?ms={ms}");
+    let (limits, cuts) = (service("limits").routes(work()), service("").env("GRACE", "2"));
+    tokio::join!(
+        skips(&limits, "signals-repeat-forces", "nothing was left to"),
+        skips(&limits, "signals-third-at-once", "nothing was left to"),
+        skips(&cuts, "signals-repeat-forces", "nothing was left to"),
+    );
+}
+
+/// Not a bad habit: SIGTERM is the fast stop of one that is stopped in order by SIGQUIT.
+#[tokio::test]
+async fn what_comes_again_is_the_signal_that_the_platform_stops_it_with() {
+    let subject = service("quit-drains,term-is-fast").stop_signal(Signal::Quit);
+    tokio::join!(
+        passes(&subject, "signals-repeat-at-once"),
+        passes(&subject, "signals-repeat-forces"),
+        passes(&subject, "signals-third-at-once"),
+        passes(&subject, "signals-other-second-forces"),
+    );
+    passes(&service("").stop_signal(Signal::Int), "signals-other-second-forces").await;
+}
+
+/// Within the lame duck and the slack, but the platform would have killed it.
+#[tokio::test]
+async fn no_slack_goes_past_the_grace() {
+    let half = Duration::from_millis(500);
+    let subject = service("").lame_duck(half).grace(half + half / 2);
+    fails(&subject, "signals-sigterm-idle", &["expected by 750 ms"]).await;
+}
+
+/// Not a bad habit: half a head is a silent connection, too.
+#[tokio::test]
+async fn half_a_head_is_not_asked_to_last_longer_than_silence_may() {
+    let subject = service("").idle_drain_timeout(Duration::from_millis(400));
+    for name in ["http1-half-head-fresh-after-close", "http1-half-head-reused-after-close"] {
+        skips(&subject, name, "silent for longer").await;
+    }
+}
+
+/// Not a bad habit: connections may learn of the signal a moment later.
+#[tokio::test]
+async fn one_that_says_close_a_moment_later_is_given_that_moment() {
+    passes(&service("closes-late"), "http1-new-connections-lame-duck").await;
+}
+
+/// Not a bad habit: 1012 is a restart of the service.
+#[tokio::test]
+async fn a_websocket_may_be_closed_by_1012() {
+    passes(&service("closes-1012"), "websocket-closed-1001").await;
+}
+
+/// The first process has shown it, and a second cannot be started.
+#[tokio::test]
+async fn what_was_seen_is_told_although_no_other_could_be_started() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let once = |bad: &str, name: &str| service(bad).env("ONCE", folder.path().join(name));
+    let (upload, download) = (once("cut-untold", "1"), once("cut-untold", "2"));
+    let load = once("429-when-leaving", "3").stop_count(2);
+    fails(&load, "load-keep-alive", &["answered otherwise"]).await;
+    let seen = ["exit code 0 after"];
+    tokio::join!(
+        fails(&upload, "http1-stalled-upload", &seen),
+        fails(&download, "http1-client-does-not-read", &seen),
+    );
 }
 
 /// Python's own server, as many use it: no handler for SIGTERM at all.

@@ -49,7 +49,7 @@ async fn one_that_ends_early_is_tried_three_times_on_other_ports() {
 #[tokio::test]
 async fn one_that_is_never_ready_is_given_up() {
     let subject = shell("echo starting; exec sleep 60")
-        .start_timeout(Duration::from_millis(300))
+        .start_timeout(Duration::from_secs(3))
         .ready_when(ReadyWhen::LineContains("listening".into()));
     let error = Process::start(&subject, Setting::Plain).await.unwrap_err();
     assert!(matches!(error, StartError::NotReady { .. }), "{error}");
@@ -78,10 +78,21 @@ async fn a_dropped_scenario_kills_its_process() {
         .ready_when(ReadyWhen::Line("ready".into()))
         .grace(Duration::from_secs(30));
     let scenario = by_name("signals-sigterm-idle").unwrap();
-    let unfinished = timeout(Duration::from_secs(1), scenario.run(&subject)).await;
-    assert!(unfinished.is_err());
-    let pid = std::fs::read_to_string(directory.join(&file)).unwrap().trim().to_owned();
-    std::fs::remove_file(directory.join(&file)).unwrap();
+    let pid_file = directory.join(&file);
+    let written = async {
+        loop {
+            let pid = std::fs::read_to_string(&pid_file).unwrap_or_default();
+            if pid.ends_with('\n') {
+                return pid.trim().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let pid = tokio::select! {
+        verdict = scenario.run(&subject) => panic!("it ignores the signal: {verdict}"),
+        pid = timeout(LIMIT, written) => pid.unwrap(),
+    };
+    std::fs::remove_file(&pid_file).unwrap();
     dead(&[pid]).await;
 }
 

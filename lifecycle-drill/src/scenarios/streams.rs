@@ -36,7 +36,7 @@ async fn over_http1(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.routes.events.clone().unwrap_or_default();
     let mut wire = stage.wire().await?;
-    let mut reader = opened(&mut wire, &path, stage.subject.request_timeout).await?;
+    let mut reader = opened(&mut wire, &path, stage.subject.request_timeout, SETTLE).await?;
     stage.stop()?;
     let deadline = stage.cause() + stage.subject.grace;
     let before = reader.so_far().map_or(0, Response::body_length);
@@ -53,7 +53,7 @@ async fn over_http2(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.routes.events.clone().unwrap_or_default();
     let client = stage.h2c().await?;
-    let mut answering = opened_over_http2(&client, &path).await?;
+    let mut answering = opened_over_http2(&client, &path, SETTLE).await?;
     stage.stop()?;
     let mut heard = Heard::default();
     let reading = "an event stream in the drain";
@@ -67,8 +67,13 @@ async fn over_http2(stage: &mut Stage) -> Result<(), Flaw> {
     judge(stage, &heard).await
 }
 
-/// Asks for the stream over HTTP/1 and reads until it is known to go on.
-async fn opened(wire: &mut Wire, path: &str, limit: Duration) -> Result<Reader, Flaw> {
+/// Asks for the stream over HTTP/1 and reads until it is known to go on for so long.
+async fn opened(
+    wire: &mut Wire,
+    path: &str,
+    limit: Duration,
+    open_for: Duration,
+) -> Result<Reader, Flaw> {
     wire.send(wire.request("GET", path, None)).await.during("asking for events")?;
     let mut reader = Reader::new();
     wire.head(&mut reader).await.during("the head of an event stream")?;
@@ -93,12 +98,16 @@ async fn opened(wire: &mut Wire, path: &str, limit: Duration) -> Result<Reader, 
         }
         Ok(())
     };
-    goes_on(end).await?;
+    goes_on(end, open_for).await?;
     Ok(reader)
 }
 
 /// The same over HTTP/2.
-async fn opened_over_http2(client: &H2c, path: &str) -> Result<Answering, Flaw> {
+async fn opened_over_http2(
+    client: &H2c,
+    path: &str,
+    open_for: Duration,
+) -> Result<Answering, Flaw> {
     let asked = client.ask(path).await.during("asking for events")?;
     let mut answering = client.head(asked).await.during("the head of an event stream")?;
     is_200(Some(answering.status()))?;
@@ -109,7 +118,7 @@ async fn opened_over_http2(client: &H2c, path: &str) -> Result<Answering, Flaw> 
         }
         Ok(())
     };
-    goes_on(end).await?;
+    goes_on(end, open_for).await?;
     Ok(answering)
 }
 
@@ -119,8 +128,11 @@ fn is_200(status: Option<u16>) -> Result<(), Flaw> {
 }
 
 /// The stream's end must not come for a moment: only one that is open can be ended by a drain.
-async fn goes_on(end: impl Future<Output = Result<(), Flaw>>) -> Result<(), Flaw> {
-    match timeout(SETTLE, end).await {
+async fn goes_on(
+    end: impl Future<Output = Result<(), Flaw>>,
+    open_for: Duration,
+) -> Result<(), Flaw> {
+    match timeout(open_for, end).await {
         Err(_) => Ok(()),
         Ok(over) => over.and(Err(Flaw::Seen("the event stream ended before the signal".into()))),
     }
@@ -178,9 +190,9 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(20);
 
-    /// What is seen of a stream whose server answers with these pieces, a moment apart, and keeps
-    /// the connection.
-    async fn seen(pieces: &'static [&'static str]) -> Result<(), String> {
+    /// What is seen in that time of a stream whose server answers with these pieces, a moment
+    /// apart, and keeps the connection.
+    async fn seen(pieces: &'static [&'static str], open_for: Duration) -> Result<(), String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut wire = Wire::connect(listener.local_addr().unwrap(), LIMIT).await.unwrap();
         let serve = async {
@@ -195,7 +207,7 @@ mod tests {
             std::future::pending::<()>().await
         };
         tokio::select! {
-            opened = Box::pin(opened(&mut wire, "/events", LIMIT)) => {
+            opened = Box::pin(opened(&mut wire, "/events", LIMIT, open_for)) => {
                 opened.map(drop).map_err(|flaw| flaw.to_string())
             }
             () = serve => Ok(()),
@@ -204,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_goes_on_is_taken() {
-        let taken = seen(&[OK, "3\r\nabc\r\n"]).await;
+        let taken = seen(&[OK, "3\r\nabc\r\n"], SETTLE).await;
         assert_eq!(taken, Ok(()));
     }
 
@@ -216,13 +228,13 @@ mod tests {
             &[OK, "3\r\nabc\r\n0\r\n\r\n"],
             &[OK, "3\r\nabc\r\n", "0\r\n\r\n"],
         ] {
-            assert_eq!(seen(pieces).await, over, "{pieces:?}");
+            assert_eq!(seen(pieces, LIMIT).await, over, "{pieces:?}");
         }
     }
 
     #[tokio::test]
     async fn a_stream_that_is_not_found_is_none() {
-        let answered = seen(&[NOT_FOUND, "3\r\nabc\r\n"]).await;
+        let answered = seen(&[NOT_FOUND, "3\r\nabc\r\n"], LIMIT).await;
         assert_eq!(answered, Err("an event stream: answered 404".to_owned()));
     }
 
@@ -241,7 +253,8 @@ mod tests {
         };
         let ask = async {
             let client = H2c::connect(&address.into(), LIMIT).await.unwrap();
-            opened_over_http2(&client, "/events").await.map(drop).map_err(|flaw| flaw.to_string())
+            let opened = opened_over_http2(&client, "/events", LIMIT).await;
+            opened.map(drop).map_err(|flaw| flaw.to_string())
         };
         let opened = tokio::select! {
             opened = ask => opened,

@@ -236,11 +236,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_wait_behind_a_slow_answer_counts_as_time_and_another_connection_avoids_it() {
-        let held = Duration::from_millis(300);
+        let held = Duration::from_secs(3);
         let alone = account_of(1, Some(held)).await;
         // Due while the first was held: the second was late by nearly all of that.
-        assert!(alone.late_max >= Duration::from_millis(250), "{:?}", alone.late_max);
-        assert!(alone.always.quantile(0.5) >= Duration::from_millis(50), "{alone:?}");
+        assert!(alone.late_max >= held - Duration::from_millis(50), "{:?}", alone.late_max);
+        assert!(alone.always.quantile(0.5) >= held / 2, "{alone:?}");
         let many = account_of(20, Some(held)).await;
         assert!(many.always.max() >= held && many.always.quantile(0.5) < held / 2, "{many:?}");
     }
