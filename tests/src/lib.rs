@@ -52,14 +52,18 @@ pub fn told(subject: Subject) -> Subject {
 
 /// Plays one scenario, and one that was not passed once more: a machine that stands still for a
 /// moment makes one late now and then, what is wrong fails twice. Under load a loss is a loss.
+///
+/// # Cancel safety
+/// Cancel safe: the process is killed; only the verdict is lost.
 pub async fn played(scenario: &'static Scenario, subject: &Subject) -> Verdict {
     let verdict = scenario.run(subject).await;
     if verdict.passed() || scenario.theme() == Theme::Load {
         return verdict;
     }
     eprintln!("once more: {verdict}");
-    // Alone, of what this process plays.
-    static ALONE: Mutex<()> = Mutex::const_new(());
+    // Of what this process plays again, one at a time.
     let _alone = ALONE.lock().await;
     scenario.run(subject).await
 }
+
+static ALONE: Mutex<()> = Mutex::const_new(());
