@@ -57,12 +57,12 @@ async fn drill_fixture(folder: &TempDir, options: &[&str]) -> Output {
 
 /// As it must end; once more if it has not, as a busy machine is late now and then.
 async fn passing_fixture(folder: &TempDir, options: &[&str]) -> Output {
-    let output = drill_fixture(folder, options).await;
+    let output = Box::pin(drill_fixture(folder, options)).await;
     if code(&output) == 0 {
         return output;
     }
     eprintln!("once more: {output:?}");
-    drill_fixture(folder, options).await
+    Box::pin(drill_fixture(folder, options)).await
 }
 
 fn folder() -> TempDir {
