@@ -48,12 +48,12 @@ async fn large_ones_to_nowhere(broker: &PrivateRabbit) {
     assert!(opened < 20, "{opened} channels: they went one by one");
 }
 
-/// Copies to an exchange that is not for this user, among others: so many that the broker has ended
-/// their channel before the last of them is sent.
+/// Copies to an exchange that is not for this user, among others: so many and large that the broker
+/// has ended their channel before the last of them is sent.
 async fn some_not_permitted(broker: &PrivateRabbit) {
     let owner = connected(broker, "denied").await;
     owner.prepare().await.unwrap();
-    owner.push(&jobs(MANY)).await.unwrap();
+    owner.push(&vec![Push::new("mail", vec![b'x'; 60 << 10]); MANY]).await.unwrap();
     broker.ctl(&["add_user", "ada", "x"]).await;
     broker.ctl(&["set_permissions", "ada", "^$", r"^amq\.default$", "^denied.*"]).await;
     let ada = format!("amqp://ada:x@127.0.0.1:{}", broker.port());

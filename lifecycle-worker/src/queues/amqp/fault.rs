@@ -12,6 +12,8 @@ use crate::error::QueueError;
 pub(super) enum Fault {
     /// The queue was closed.
     Closed,
+    /// The connection has ended before the answer.
+    Ended,
     /// What was asked for cannot be written down in AMQP.
     Invalid(String),
     /// The client or the broker says so.
@@ -36,10 +38,17 @@ impl Fault {
     }
 
     /// Of a publish: whether the channel was at its end already, because of another message: this
-    /// one was not sent.
+    /// one was not sent; or it was all the same, and the broker ends the connection with the first
+    /// such. What was on the connection's other channels then may be there.
     pub(super) fn is_unsent(&self) -> bool {
         let Self::Lapin(error) = self else { return false };
-        matches!(error.kind(), ErrorKind::InvalidChannelState(..))
+        let late = AMQPErrorKind::Hard(AMQPHardError::CHANNELERROR);
+        matches!(error.kind(), ErrorKind::InvalidChannelState(..)) || self.said() == Some(&late)
+    }
+
+    /// Whether the broker has ended a channel, and the connection goes on.
+    pub(super) fn is_of_channel(&self) -> bool {
+        matches!(self.said(), Some(AMQPErrorKind::Soft(_)))
     }
 
     /// Of a publish: whether the message was too large for the broker.
@@ -69,6 +78,7 @@ impl From<Fault> for QueueError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Closed => Self::Closed,
+            Fault::Ended => Self::unavailable("the connection has ended"),
             Fault::Invalid(what) => Self::Invalid { what },
             Fault::Lapin(error) => of_lapin(error),
             Fault::Refused => Self::unavailable("the broker refused the message"),

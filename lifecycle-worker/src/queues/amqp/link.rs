@@ -13,13 +13,14 @@
 //! 2. Whatever is opened has publisher confirms or claims, never both.
 //! 3. A connection that says nothing for two heartbeats is given up by the client.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lapin::options::ConfirmSelectOptions;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::fault::Fault;
 use super::publish::Confirms;
@@ -65,6 +66,15 @@ impl Line {
     /// A channel beside the one that jobs hang on: what the broker refuses ends its channel.
     pub(super) async fn aside(&self) -> Result<Channel, Fault> {
         Ok(self.connection.create_channel().await?)
+    }
+
+    /// The call's answer; or, when the connection has ended, that it will have none: the client
+    /// forgets what was asked of it at that moment.
+    pub(super) async fn while_up<T>(
+        &self,
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        unless(|| !self.connection.status().connected(), call).await
     }
 
     /// Ends the channel, and returns when the broker has all that was said on it.
@@ -135,6 +145,13 @@ impl Link {
         Ok(line)
     }
 
+    /// The next call opens another, and what hangs on this one stays: the client refuses a new
+    /// channel whose number was that of one that the broker has ended, with the same words again.
+    pub(super) fn let_go(&self, line: &Line) {
+        let gone = self.state().line.take_if(|other| other.number == line.number);
+        drop(gone);
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.state().closed
     }
@@ -158,6 +175,24 @@ impl Link {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing here can panic halfway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The call's answer, unless it is seen that there will be none.
+async fn unless<T>(
+    is_down: impl Fn() -> bool,
+    call: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let down = async {
+        // Bound: the connection's heartbeats.
+        while !is_down() {
+            sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = call => answer,
+        () = down => Err(Fault::Ended),
     }
 }
 
@@ -186,9 +221,13 @@ pub(super) fn parse(url: &str) -> Result<AMQPUri, QueueError> {
 /// Who answers nothing for twice that long is gone, to the broker as to the client.
 const HEARTBEAT_S: u16 = 10;
 const REPLY_SUCCESS: u16 = 200;
+/// Whether a connection is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -214,5 +253,19 @@ mod tests {
             let error = parse(url).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{url}: {error}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_the_client_forgets_ends_with_its_connection() {
+        let is_down = Cell::new(false);
+        let forgotten = std::future::pending::<Result<(), Fault>>();
+        let mut waiting = Box::pin(unless(|| is_down.get(), forgotten));
+        let hour = Duration::from_secs(3600);
+        assert!(timeout(hour, &mut waiting).await.is_err(), "a broker short of memory is slow");
+        is_down.set(true);
+        let ended = timeout(hour, waiting).await.expect("it ends");
+        assert!(matches!(ended, Err(Fault::Ended)), "{ended:?}");
+        let answered = unless(|| true, async { Ok(7) }).await;
+        assert!(matches!(answered, Ok(7)), "an answer counts, however late: {answered:?}");
     }
 }

@@ -29,6 +29,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::Channel;
 use tokio::sync::{Mutex, Notify, RwLock, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
@@ -66,7 +67,8 @@ use crate::stats::{DeadJob, Stats};
 /// A job that is returned or failed is written again behind the others, with its count of
 /// attempts and returns and its checkpoint, and the old message is then acknowledged: no return
 /// counts as an attempt. A process that is killed in between leaves the job twice, and so does one
-/// that lives and loses its connection before the broker has confirmed the copy. Attempts that
+/// that lives and loses its connection before the broker has confirmed the copy, or its channel,
+/// which the broker ends when the copy of another job is not for this user. Attempts that
 /// ended with their connection are counted: by the broker on a quorum queue, and on a classic
 /// one by whoever gets the job next, which writes it again behind the others. After 100 such
 /// ends a quorum queue makes the job a dead letter by itself. A checkpoint is kept when the job
@@ -188,7 +190,7 @@ impl AmqpQueue {
     /// Asks on a channel of its own, which ends with the question.
     async fn ask(&self, question: Question) -> Result<(), Fault> {
         let asking = async {
-            let channel = self.shared.claims.line(self.call_bound).await?.aside().await?;
+            let channel = self.aside().await?;
             match question {
                 Question::IsPrepared => topology::look(&channel, &self.shared.name).await,
                 Question::Prepare => {
@@ -198,6 +200,18 @@ impl AmqpQueue {
         };
         let bound = self.call_bound;
         timeout(bound, Box::pin(asking)).await.unwrap_or(Err(Fault::TimedOut(bound)))
+    }
+
+    /// A channel for a question, beside the jobs.
+    async fn aside(&self) -> Result<Channel, Fault> {
+        let line = self.shared.claims.line(self.call_bound).await?;
+        match line.aside().await {
+            Err(fault) if fault.is_of_channel() => {
+                self.shared.claims.let_go(&line);
+                self.shared.claims.line(self.call_bound).await?.aside().await
+            }
+            channel => channel,
+        }
     }
 
     async fn push_all(&self, jobs: &[Push]) -> Result<Vec<Pushed>, Fault> {

@@ -232,22 +232,28 @@ impl AmqpQueue {
         said.pop().unwrap_or(Err(Fault::Closed))
     }
 
-    /// On a channel of their own: to one exchange.
+    /// On a channel of their own, to one exchange: the first one alone.
     async fn publish_aside(
         &self,
         line: &Line,
         messages: &[&(To, Content)],
     ) -> Vec<Result<(), Fault>> {
-        let opening = async {
-            let channel = line.aside().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok::<_, Fault>(channel)
-        };
-        let channel = match opening.await {
+        let channel = match self.channel_aside(line).await {
             Ok(channel) => channel,
             Err(fault) => return messages.iter().map(|_| Err(fault.clone())).collect(),
         };
-        let mut said = self.publish_together(&channel, &Confirms::default(), messages).await;
+        let confirms = Confirms::default();
+        // If it is refused, what the client has queued behind it would end the connection.
+        let (first, rest) = messages.split_at(messages.len().min(1));
+        let mut said = self.publish_together(&channel, &confirms, first).await;
+        if let [Err(refusal)] = &said[..]
+            && refusal.refuses_exchange()
+        {
+            let refusal = refusal.clone();
+            said.extend(rest.iter().map(|_| Err(refusal.clone())));
+            return said;
+        }
+        said.extend(self.publish_together(&channel, &confirms, rest).await);
         let mut faults = said.iter().filter_map(|said| said.as_ref().err());
         if let Some(refusal) = faults.find(|fault| fault.refuses_exchange()).cloned() {
             for said in said.iter_mut().filter(|said| said.as_ref().is_err_and(Fault::is_unsent)) {
@@ -260,6 +266,16 @@ impl AmqpQueue {
             }
         }
         said
+    }
+
+    async fn channel_aside(&self, line: &Line) -> Result<Channel, Fault> {
+        let opened = with_confirms(line).await;
+        if !opened.as_ref().is_err_and(Fault::is_of_channel) {
+            return opened;
+        }
+        self.shared.messages.let_go(line);
+        let line = self.shared.messages.line(self.call_bound).await?;
+        with_confirms(&line).await
     }
 
     async fn publish_together(
@@ -288,6 +304,16 @@ impl AmqpQueue {
             Ok(sent.await?)
         })
     }
+}
+
+/// A channel aside. Waits as long as the broker reads nothing, and no longer than the connection.
+async fn with_confirms(line: &Line) -> Result<Channel, Fault> {
+    let opening = async {
+        let channel = line.aside().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    };
+    line.while_up(Box::pin(opening)).await
 }
 
 /// No broker is set to take less.
