@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use lifecycle_worker::{AmqpQueue, Claimed, Extend, Extended, Push, Queue, QueueError, Settled};
+use lifecycle::Lifecycle;
+use lifecycle_worker::{
+    AmqpQueue, Claimed, Extend, Extended, Job, JobError, Push, Queue, QueueError, Settled, Worker,
+};
 use tests::brokers::{PrivateRabbit, free_port};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{all_done, jobs, most, receipts, work_off};
+use super::{all_done, jobs, most, receipts};
 use crate::held::held;
 
 const BOUND: Duration = Duration::from_millis(500);
@@ -79,8 +82,12 @@ async fn a_broker_that_is_paused_and_then_killed() {
         assert!(same.attempt > job.attempt && same.receipt != job.receipt, "{same:?}");
     }
     assert!(all_done(&queue.ack(&receipts(&again)).await));
-    // The push that was not answered before the pause's end, if it arrived.
-    assert!(work_off(&queue).await <= 1);
+    // The push that was not answered before the pause's end, if it arrived. The claim that was given
+    // up gives its job back: that is there twice if the broker was killed in the midst.
+    let left = queue.claim(most(20), Duration::from_millis(300)).await.unwrap();
+    let is_twice = |job: &Claimed| again.iter().any(|one| one.receipt.id() == job.receipt.id());
+    assert!(left.iter().filter(|job| !is_twice(job)).count() <= 1, "{left:?}");
+    assert!(all_done(&queue.ack(&receipts(&left)).await));
     queue.close().await.unwrap();
 }
 
@@ -128,14 +135,56 @@ async fn what_is_wrong_is_said_clearly() {
     assert!(matches!(error, QueueError::Invalid { .. }), "{error:?}");
 
     broker.ctl(&["add_user", "ada", "x"]).await;
-    let ada = format!("amqp://ada:x@127.0.0.1:{port}");
-    assert!(matches!(refusal(&ada).await, QueueError::Denied(_)));
+    let url = format!("amqp://ada:x@127.0.0.1:{port}");
+    assert!(matches!(refusal(&url).await, QueueError::Denied(_)));
     broker.ctl(&["set_permissions", "ada", "^$", "^mail.*|^amq.default$", "^mail.*"]).await;
     // Who may not configure can work, and not prepare.
-    let ada = AmqpQueue::connect(&ada, "mail").await.unwrap();
+    let ada = AmqpQueue::connect(&url, "mail").await.unwrap();
     assert!(matches!(ada.prepare().await, Err(QueueError::Denied(_))));
     let job = held(&ada, 1).await;
     assert!(all_done(&ada.ack(&receipts(&job)).await));
+
+    // One connection too many is not for good.
+    broker.ctl(&["set_user_limits", "ada", r#"{"max-connections": 0}"#]).await;
+    let error = refusal(&url).await;
+    assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
+}
+
+/// With that the broker ends the channel of the worker's claims, and no worker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_longer_than_the_consumer_timeout_comes_again() {
+    let broker = PrivateRabbit::with("consumer_timeout = 3000\n").await;
+    // It looks once a minute otherwise.
+    broker.ctl(&["eval", "application:set_env(rabbit, channel_tick_interval, 200)."]).await;
+    tokio::join!(
+        comes_again(&broker, "quorum", |queue| queue),
+        comes_again(&broker, "classic", AmqpQueue::classic),
+    );
+}
+
+async fn comes_again(broker: &PrivateRabbit, name: &str, kind: fn(AmqpQueue) -> AmqpQueue) {
+    let queue = kind(AmqpQueue::connect(&broker.url(), name).await.unwrap());
+    queue.prepare().await.unwrap();
+    queue.push(&jobs(1)).await.unwrap();
+    let grace = Duration::from_secs(5);
+    let mut life = Lifecycle::builder().grace_period(grace).build_local().unwrap();
+    let handle = life.handle();
+    let work = move |job: Job| {
+        let handle = handle.clone();
+        async move {
+            if job.attempt() == 1 {
+                job.cancelled().await;
+                return Err(JobError::Stopped);
+            }
+            handle.shutdown("it came again");
+            Ok(())
+        }
+    };
+    // A claim waits for the second slot, and is told why it ends.
+    life.spawn("mail", Worker::new(queue, work).concurrency(2));
+    let ended = timeout(Duration::from_secs(60), life.run()).await;
+    let report = ended.unwrap_or_else(|_| panic!("{name}: it never came again")).unwrap();
+    assert!(report.cause().to_string().contains("it came again"), "{name}: {report}");
 }
 
 #[tokio::test]

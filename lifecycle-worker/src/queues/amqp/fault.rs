@@ -111,12 +111,18 @@ fn of_lapin(error: Error) -> QueueError {
         {
             QueueError::Invalid { what: message }
         }
-        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
+            if OTHERWISE.iter().any(|words| message.contains(words)) =>
+        {
             QueueError::Invalid { what: format!("the broker has it otherwise: {message}") }
         }
         // A virtual host that is not there, or not for this user.
         AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if message.contains("not found") => {
             QueueError::Invalid { what: message }
+        }
+        // One connection or channel too many, until another ends.
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if is_limit(&message) => {
+            QueueError::unavailable(error)
         }
         AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => QueueError::Denied(error.into()),
         AMQPErrorKind::Hard(AMQPHardError::NOTIMPLEMENTED) => {
@@ -124,6 +130,12 @@ fn of_lapin(error: Error) -> QueueError {
         }
         _ => QueueError::unavailable(error),
     }
+}
+
+/// Whether a limit is reached, or cannot be asked for. Names are in quotes, and may say anything.
+fn is_limit(message: &str) -> bool {
+    let is_so = |words: &str| LIMITS.iter().any(|limit| words.contains(limit));
+    message.split('\'').step_by(2).any(is_so)
 }
 
 fn of_client(error: Error) -> QueueError {
@@ -140,6 +152,11 @@ fn of_client(error: Error) -> QueueError {
         _ => QueueError::unavailable(error),
     }
 }
+
+/// Of what is declared. All else that fails so may do at another time: a job that was not
+/// acknowledged in time, a limit of queues.
+const OTHERWISE: [&str; 3] = ["inequivalent arg", "invalid arg", "invalid property"];
+const LIMITS: [&str; 3] = ["limit", "maximum allowed", "channel_max"];
 
 #[cfg(test)]
 mod tests {
@@ -170,5 +187,52 @@ mod tests {
         assert!(!said(AMQPHardError::CONNECTIONFORCED, "shutdown").is_fatal());
         let io = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
         assert!(!QueueError::from(Fault::from(io)).is_fatal());
+    }
+
+    #[test]
+    fn a_channel_that_a_job_or_a_limit_has_ended_is_opened_again() {
+        for message in [
+            "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value \
+             used: 1800000 ms. This timeout value can be configured, see consumers doc guide",
+            "PRECONDITION_FAILED - unknown delivery tag 7",
+            "PRECONDITION_FAILED - cannot declare queue 'mail': queue limit in vhost '/' (9) is \
+             reached",
+        ] {
+            let error = said(AMQPSoftError::PRECONDITIONFAILED, message);
+            assert!(!error.is_fatal(), "{error:?}");
+        }
+        let large = said(AMQPSoftError::PRECONDITIONFAILED, "message size 9 is larger than 8");
+        assert!(matches!(large, QueueError::Invalid { .. }));
+    }
+
+    #[test]
+    fn a_limit_of_connections_is_waited_for() {
+        for message in [
+            "NOT_ALLOWED - access to vhost '/' refused for user 'ada': connection limit (1) is \
+             reached",
+            "NOT_ALLOWED - access to vhost '/' refused for user 'ada': connection limit cannot be \
+             queried, timeout",
+            "NOT_ALLOWED - connection refused for user 'ada': user connection limit (1) is reached",
+            "NOT_ALLOWED - connection refused: node connection limit (9) is reached",
+            "NOT_ALLOWED - number of channels opened (7) has reached the negotiated channel_max (7)",
+            "NOT_ALLOWED - number of channels opened for user 'ada' has reached the maximum allowed \
+             user limit of (7)",
+        ] {
+            let error = said(AMQPHardError::NOTALLOWED, message);
+            assert!(!error.is_fatal(), "{error:?}");
+        }
+        let named = "NOT_ALLOWED - access to vhost 'limits' refused for user 'limit'";
+        assert!(matches!(said(AMQPHardError::NOTALLOWED, named), QueueError::Denied(_)));
+    }
+
+    #[test]
+    fn what_came_too_late_for_its_channel_was_not_sent() {
+        let kind = AMQPErrorKind::from(AMQPHardError::CHANNELERROR);
+        let error = AMQPError::new(kind, "CHANNEL_ERROR - expected 'channel.open'".into());
+        let late = Fault::from(Error::from(ErrorKind::ProtocolError(error)));
+        assert!(late.is_unsent() && !late.refuses_exchange());
+        let forced = AMQPError::new(AMQPHardError::CONNECTIONFORCED.into(), "shutdown".into());
+        let forced = Fault::from(Error::from(ErrorKind::ProtocolError(forced)));
+        assert!(!forced.is_unsent(), "it may have been");
     }
 }
