@@ -100,7 +100,7 @@ impl AmqpQueue {
             let (waited, delivered) = match self.kind {
                 Kind::Quorum => self.take_ready(&line, max, ends, &mut signals).await?,
                 Kind::Classic | Kind::ClassicWithPriorities => {
-                    self.consume(&line, max, 1, ends, &mut signals).await?
+                    self.consume(&line, max, 1, || ends, &mut signals).await?
                 }
             };
             if self.shared.claims.is_closed() {
@@ -130,7 +130,8 @@ impl AmqpQueue {
         if ready > 0 {
             let most = max.min(ready);
             // Others may have taken them.
-            return self.consume(line, most, most, now + STARVED, signals).await;
+            let starved = || Instant::now() + STARVED;
+            return self.consume(line, most, most, starved, signals).await;
         }
         let waited = tokio::select! {
             biased;
@@ -140,17 +141,19 @@ impl AmqpQueue {
         Ok((waited, Vec::new()))
     }
 
-    /// Takes up to `max` jobs by a consumer that waits for `enough` of them, until then at most.
+    /// Takes up to `max` jobs by a consumer that waits for `enough` of them, until then at most, as
+    /// it is told when the consumer is there.
     async fn consume(
         &self,
         line: &Line,
         max: usize,
         enough: usize,
-        until: Instant,
+        until: impl FnOnce() -> Instant,
         signals: &mut Signals<'_>,
     ) -> Result<(Waited, Vec<Delivery>), Fault> {
         let max = u16::try_from(max).unwrap_or(u16::MAX);
         let mut consumer = self.start(line, max).await?;
+        let until = until();
         let mut delivered = Vec::new();
         let mut waited = Waited::Delivered;
         while waited == Waited::Delivered && delivered.len() < enough.min(max.into()) {
@@ -247,5 +250,5 @@ async fn drain(
 
 /// A day: longer waits are this long.
 const WAIT_MOST: Duration = Duration::from_secs(24 * 3600);
-/// What is ready and not taken by others is delivered within that.
+/// What is ready and not taken by others is delivered within that once there is a consumer.
 const STARVED: Duration = Duration::from_millis(50);
