@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lifecycle_worker::{NatsQueue, Queue, QueueError, Settled};
+use lifecycle_worker::{NatsQueue, Queue, QueueError, Release, Settled};
 use tests::brokers::PrivateNats;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,6 +40,11 @@ async fn a_consumer_that_was_deleted_is_missed_by_all_that_ask_for_it() {
     let missed =
         |settled: &[Settled]| matches!(settled, [Settled::Retry(QueueError::NotPrepared { .. })]);
     assert!(missed(&settled), "{settled:?}");
+    let back = Release::unstarted(held[0].receipt.clone());
+    for _ in 0..2 {
+        let settled = queue.release(std::slice::from_ref(&back)).await;
+        assert!(missed(&settled), "nobody has heard it: {settled:?}");
+    }
     let error = queue.claim(most(1), Duration::ZERO).await.unwrap_err();
     assert!(matches!(error, QueueError::NotPrepared { .. }), "{error:?}");
     by_hand(&server, "STREAM.DELETE.lifecycle-mail").await;

@@ -6,7 +6,8 @@
 //!
 //! # Invariants
 //! 1. A claim whose lease has ended here is lost here, whatever the server thinks.
-//! 2. A return whose answer did not come is not repeated: the job may be somebody else's by then.
+//! 2. A return whose answer did not come is not repeated, unless nobody has heard it: the job may
+//!    be somebody else's by then.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,6 +67,11 @@ impl Held {
         if let Some(entry) = self.entries().get_mut(&key(receipt)) {
             entry.ends = ends;
         }
+    }
+
+    /// As it was before it was removed.
+    pub(super) fn keep(&self, receipt: &Receipt, entry: Entry) {
+        self.entries().insert(key(receipt), entry);
     }
 
     pub(super) fn remove(&self, receipt: &Receipt) {

@@ -45,10 +45,21 @@ impl Refusals {
     }
 }
 
+/// Whether the server has not taken what was sent; who may not hear its answers has sent it.
+pub(super) fn is_not_taken(error: &QueueError) -> bool {
+    let QueueError::Denied(text) = error else { return false };
+    let text = text.to_string().to_ascii_lowercase();
+    text.contains(REFUSAL) && !is_of_answers(&text)
+}
+
+fn is_of_answers(text: &str) -> bool {
+    text.split('"').next().is_some_and(|what| what.contains("subscription"))
+}
+
 /// Whether a call that sends to those subjects waits in vain.
 fn concerns(text: &str, subjects: &[&str]) -> bool {
     let Some((what, subject)) = text.split_once('"') else { return false };
-    what.to_ascii_lowercase().contains("subscription")
+    is_of_answers(&what.to_ascii_lowercase())
         || subjects.iter().any(|start| subject.starts_with(start))
 }
 
@@ -79,8 +90,10 @@ mod tests {
         assert!(error.to_string().contains("refused"), "{error:?}");
         assert!(matches!(&error, QueueError::Denied(why) if why.to_string() == text), "{error:?}");
         assert!(other.as_mut().now_or_never().is_none());
+        assert!(is_not_taken(&error), "{error:?}");
         refusals.hear(&said("Permissions Violation for Subscription to \"_INBOX.x.*\""));
-        assert!(other.now_or_never().is_some(), "no answer can reach it");
+        let error = other.now_or_never().expect("no answer can reach it");
+        assert!(!is_not_taken(&error), "what it asked for may be done: {error:?}");
         assert!(refusals.of(api).now_or_never().is_none(), "what came before is not of this call");
     }
 }

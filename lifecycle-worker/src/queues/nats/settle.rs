@@ -6,11 +6,12 @@ use async_nats::RequestErrorKind;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::claim::delivery;
 use super::held::Entry;
 use super::message::Dead;
+use super::refusal::is_not_taken;
 use super::{CONSUMER_API, NatsQueue, fault};
 use crate::claimed::Receipt;
 use crate::error::QueueError;
@@ -55,17 +56,22 @@ impl NatsQueue {
         }
     }
 
-    /// Said once: a second one could meet a delivery to somebody else.
+    /// Said once, unless nobody has heard it: a second one could meet a delivery to somebody else.
     async fn give_back(&self, receipt: Receipt, delay: std::time::Duration) -> Settled {
         match self.entry(&receipt) {
             Err(error) => Settled::Retry(error),
             Ok(None) => Settled::Lost,
             Ok(Some(entry)) => {
+                // Before: who waits for the answer may give up.
                 self.shared.held.remove(&receipt);
                 let delay = (!delay.is_zero()).then_some(delay);
-                match self.say(&entry, AckKind::Nak(delay)).await {
+                match self.tell(&entry, AckKind::Nak(delay)).await {
                     Ok(()) => Settled::Done,
-                    Err(error) => Settled::Retry(error),
+                    Err((Heard::Perhaps, error)) => Settled::Retry(error),
+                    Err((Heard::ByNobody, error)) => {
+                        self.shared.held.keep(&receipt, entry);
+                        Settled::Retry(error)
+                    }
                 }
             }
         }
@@ -129,28 +135,47 @@ impl NatsQueue {
     }
 
     async fn say(&self, entry: &Entry, kind: AckKind) -> Result<(), QueueError> {
+        self.tell(entry, kind).await.map_err(|(_, error)| error)
+    }
+
+    async fn tell(&self, entry: &Entry, kind: AckKind) -> Result<(), (Heard, QueueError)> {
+        let until = Instant::now() + self.call_bound;
         let request = self.shared.client.request(entry.reply.clone(), Bytes::from(kind));
         let asking = async {
             match request.await {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-                    Err(self.nobody_hears().await)
-                }
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(false),
                 Err(error) => Err(fault::of_request(error)),
             }
         };
-        Box::pin(self.within(&[entry.reply.as_str()], asking)).await
+        match Box::pin(self.within(&[entry.reply.as_str()], asking)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err((Heard::ByNobody, self.nobody_hears(until).await)),
+            Err(error) if is_not_taken(&error) => Err((Heard::ByNobody, error)),
+            Err(error) => Err((Heard::Perhaps, error)),
+        }
     }
 
     /// Nobody listens for what is said of a claim: the consumer is not there, or is between two
     /// leaders.
-    async fn nobody_hears(&self) -> QueueError {
+    async fn nobody_hears(&self, until: Instant) -> QueueError {
         self.forget_consumer();
-        match self.within(&[CONSUMER_API], Box::pin(self.consumer())).await {
-            Ok(_) => QueueError::unavailable("the consumer is there, and has no leader just now"),
-            Err(error) => error,
+        let looking = self.within(&[CONSUMER_API], Box::pin(self.consumer()));
+        match timeout_at(until, Box::pin(looking)).await {
+            Ok(Ok(_)) => {
+                QueueError::unavailable("the consumer is there, and has no leader just now")
+            }
+            Ok(Err(error)) => error,
+            Err(_) => QueueError::timed_out(self.call_bound),
         }
     }
+}
+
+/// Who has heard what was said of a claim, and did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    ByNobody,
+    Perhaps,
 }
 
 const AT_ONCE: usize = 256;
