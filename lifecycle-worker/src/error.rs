@@ -61,7 +61,12 @@ impl QueueError {
     /// The broker did not answer within `bound`.
     #[must_use]
     pub fn timed_out(bound: Duration) -> Self {
-        Self::unavailable(Unanswered(bound))
+        Self::unanswered(format!("no answer within {} ms", bound.as_millis()))
+    }
+
+    /// The broker may have heard, and has not answered.
+    pub(crate) fn unanswered(why: String) -> Self {
+        Self::unavailable(Unanswered(why))
     }
 
     /// Whether what was asked for may have been done all the same.
@@ -78,8 +83,8 @@ impl QueueError {
 
 /// A broker that may or may not have heard.
 #[derive(Debug, thiserror::Error)]
-#[error("no answer within {} ms", .0.as_millis())]
-struct Unanswered(Duration);
+#[error("{0}")]
+struct Unanswered(String);
 
 impl fmt::Debug for QueueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

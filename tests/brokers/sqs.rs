@@ -10,7 +10,7 @@ use lifecycle_worker::{
     Attempt, Extend, Extended, Fail, Job, JobError, Next, Push, Queue, QueueError, Release,
     Schedule, Settled, SqsQueue, Worker,
 };
-use tests::brokers::PrivateMoto;
+use tests::brokers::{PrivateMoto, Proxy};
 use tokio::time::Instant;
 
 const TOO_MANY: [&str; 2] = ["concurrent_claims", "many_receipts"];
@@ -213,6 +213,41 @@ async fn what_is_missing_or_away_is_said() {
     assert!(!error.is_fatal(), "{error}");
     moto.server().resume();
     queue.ping().await.unwrap();
+}
+
+/// What SQS has not heard may be said again, a return too.
+#[tokio::test]
+async fn a_return_that_was_not_heard_is_said_again() {
+    let moto = PrivateMoto::start().await;
+    prepared(&moto, "mail").await.push(&[Push::new("a", "x")]).await.unwrap();
+    let port = moto.server().port();
+    let proxy = Proxy::start(port).await;
+    let url = moto.url("mail").replace(&port.to_string(), &proxy.port().to_string());
+    let queue = SqsQueue::connect(&url).await.unwrap().lease(SECOND * 120);
+    let queue = queue.call_bound(SECOND * 10);
+    let back = async || {
+        let job = queue.claim(most(1), SECOND * 10).await.unwrap().remove(0);
+        [Release::unstarted(job.receipt)]
+    };
+    let first = back().await;
+    let late = queue.clone().call_bound(Duration::ZERO);
+    let settled = late.release(&first).await;
+    assert!(matches!(settled[..], [Settled::Retry(_)]), "{settled:?}");
+    let settled = queue.release(&first).await;
+    assert!(matches!(settled[..], [Settled::Done]), "it had no time to be sent: {settled:?}");
+
+    let second = back().await;
+    drop(proxy);
+    let limit = Instant::now() + SECOND * 20;
+    while !format!("{:?}", queue.ping().await).contains("refused") {
+        assert!(Instant::now() < limit, "somebody listens there");
+        // Sleeps: nothing tells that the port is closed.
+        tokio::time::sleep(SECOND / 50).await;
+    }
+    for _ in 0..2 {
+        let settled = queue.release(&second).await;
+        assert!(matches!(settled[..], [Settled::Retry(_)]), "nobody was there: {settled:?}");
+    }
 }
 
 /// Cancels: SqsQueue::connect

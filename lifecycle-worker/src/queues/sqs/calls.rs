@@ -16,7 +16,7 @@ use aws_sdk_sqs::types::{
     QueueAttributeName, SendMessageBatchRequestEntry,
 };
 use futures_util::{StreamExt, stream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::fault::{mapped, of_code};
 use super::message::Content;
@@ -46,13 +46,13 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Sends in their order, until a batch fails.
-    pub(super) async fn send(&self, url: &str, messages: &[Send]) -> Vec<Said> {
+    /// Sends in their order, until a batch fails, or it is time.
+    pub(super) async fn send(&self, url: &str, messages: &[Send], until: Instant) -> Vec<Said> {
         let mut said = Vec::new();
         for batch in batches(messages) {
             let entries = (0..).zip(batch).map(|(at, message)| entry(at, message)).collect();
             let answer = match entries {
-                Ok(entries) => self.send_batch(url, entries).await,
+                Ok(entries) => self.send_batch(url, entries, until).await,
                 Err(error) => Err(error),
             };
             let has_failed = answer.is_err();
@@ -71,9 +71,10 @@ impl Calls {
         &self,
         url: &str,
         entries: Vec<SendMessageBatchRequestEntry>,
+        until: Instant,
     ) -> Result<Answers, QueueError> {
         let request = self.client.send_message_batch().queue_url(url).set_entries(Some(entries));
-        let answer = self.within(self.bound, Box::pin(request.send())).await?;
+        let answer = self.by(until, Box::pin(request.send())).await?;
         let done = answer.successful.into_iter().map(|one| (one.id, Some(one.message_id)));
         Ok(Answers { done: done.collect(), refused: answer.failed })
     }
@@ -97,21 +98,21 @@ impl Calls {
         Ok(answer.messages.unwrap_or_default())
     }
 
-    pub(super) async fn delete(&self, url: &str, handles: &[&str]) -> Vec<Said> {
+    pub(super) async fn delete(&self, url: &str, handles: &[&str], until: Instant) -> Vec<Said> {
         let mut batches = Vec::new();
         for batch in handles.chunks(BATCH) {
-            batches.push(self.delete_some(url, batch));
+            batches.push(self.delete_some(url, batch, until));
         }
         stream::iter(batches).buffered(AT_ONCE).concat().await
     }
 
-    async fn delete_some(&self, url: &str, handles: &[&str]) -> Vec<Said> {
+    async fn delete_some(&self, url: &str, handles: &[&str], until: Instant) -> Vec<Said> {
         let entry = |(at, handle): (usize, &&str)| {
             let entry = DeleteMessageBatchRequestEntry::builder().id(at.to_string());
             entry.receipt_handle(*handle).build().map_err(|error| not_built(&error))
         };
         let answer = match handles.iter().enumerate().map(entry).collect() {
-            Ok(entries) => self.delete_batch(url, entries).await,
+            Ok(entries) => self.delete_batch(url, entries, until).await,
             Err(error) => Err(error),
         };
         sorted(handles.len(), answer)
@@ -121,30 +122,41 @@ impl Calls {
         &self,
         url: &str,
         entries: Vec<DeleteMessageBatchRequestEntry>,
+        until: Instant,
     ) -> Result<Answers, QueueError> {
         let request = self.client.delete_message_batch().queue_url(url).set_entries(Some(entries));
-        let answer = self.within(self.bound, Box::pin(request.send())).await?;
+        let answer = self.by(until, Box::pin(request.send())).await?;
         let done = answer.successful.into_iter().map(|one| (one.id, None));
         Ok(Answers { done: done.collect(), refused: answer.failed })
     }
 
     /// Nobody is to claim those for so long, from now.
-    pub(super) async fn hide(&self, url: &str, handles: &[(&str, Duration)]) -> Vec<Said> {
+    pub(super) async fn hide(
+        &self,
+        url: &str,
+        handles: &[(&str, Duration)],
+        until: Instant,
+    ) -> Vec<Said> {
         let mut batches = Vec::new();
         for batch in handles.chunks(BATCH) {
-            batches.push(self.hide_some(url, batch));
+            batches.push(self.hide_some(url, batch, until));
         }
         stream::iter(batches).buffered(AT_ONCE).concat().await
     }
 
-    async fn hide_some(&self, url: &str, handles: &[(&str, Duration)]) -> Vec<Said> {
+    async fn hide_some(
+        &self,
+        url: &str,
+        handles: &[(&str, Duration)],
+        until: Instant,
+    ) -> Vec<Said> {
         let entry = |(at, (handle, time)): (usize, &(&str, Duration))| {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(at.to_string());
             let entry = entry.receipt_handle(*handle).visibility_timeout(seconds(*time));
             entry.build().map_err(|error| not_built(&error))
         };
         let answer = match handles.iter().enumerate().map(entry).collect() {
-            Ok(entries) => self.hide_batch(url, entries).await,
+            Ok(entries) => self.hide_batch(url, entries, until).await,
             Err(error) => Err(error),
         };
         sorted(handles.len(), answer)
@@ -154,10 +166,11 @@ impl Calls {
         &self,
         url: &str,
         entries: Vec<ChangeMessageVisibilityBatchRequestEntry>,
+        until: Instant,
     ) -> Result<Answers, QueueError> {
         let request = self.client.change_message_visibility_batch().queue_url(url);
         let request = request.set_entries(Some(entries));
-        let answer = self.within(self.bound, Box::pin(request.send())).await?;
+        let answer = self.by(until, Box::pin(request.send())).await?;
         let done = answer.successful.into_iter().map(|one| (one.id, None));
         Ok(Answers { done: done.collect(), refused: answer.failed })
     }
@@ -188,6 +201,27 @@ impl Calls {
         let request = self.client.get_queue_attributes().queue_url(url);
         let request = request.attribute_names(QueueAttributeName::QueueArn);
         self.within(self.bound, Box::pin(request.send())).await.map(|_| ())
+    }
+
+    /// One of many requests of a call: not sent at all once its time is over.
+    async fn by<T, E, R>(
+        &self,
+        until: Instant,
+        request: impl Future<Output = Result<T, SdkError<E, R>>>,
+    ) -> Result<T, QueueError>
+    where
+        E: std::error::Error + ProvideErrorMetadata + std::marker::Send + Sync + 'static,
+        R: std::fmt::Debug + std::marker::Send + Sync + 'static,
+    {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let text = format!("not sent within {} ms", self.bound.as_millis());
+            return Err(QueueError::unavailable(text));
+        }
+        match timeout(left, request).await {
+            Ok(answer) => answer.map_err(|error| mapped(&error)),
+            Err(_) => Err(QueueError::timed_out(self.bound)),
+        }
     }
 
     async fn within<T, E, R>(
@@ -225,7 +259,7 @@ fn sorted(count: usize, answer: Result<Answers, QueueError>) -> Vec<Said> {
         }
         match answers.refused.iter().position(|entry| entry.id == id) {
             Some(at) => Said::Refused(answers.refused.swap_remove(at)),
-            None => Said::Failed(QueueError::unavailable("SQS says nothing of an entry")),
+            None => Said::Failed(QueueError::unanswered("SQS says nothing of an entry".to_owned())),
         }
     };
     (0..count).map(one).collect()
@@ -238,6 +272,9 @@ pub(super) fn again(error: &QueueError) -> QueueError {
         QueueError::Denied(source) => QueueError::Denied(source.to_string().into()),
         QueueError::Invalid { what } => QueueError::Invalid { what: what.clone() },
         QueueError::NotPrepared { what } => QueueError::NotPrepared { what: what.clone() },
+        QueueError::Unavailable(source) if error.is_unanswered() => {
+            QueueError::unanswered(source.to_string())
+        }
         QueueError::Unavailable(source) => QueueError::unavailable(source.to_string()),
         QueueError::Unsupported { what } => QueueError::Unsupported { what: what.clone() },
     }

@@ -1,24 +1,50 @@
 //! What an error of SQS means to a queue.
 
+use std::error::Error;
+
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
 
 use crate::error::{QueueError, chain};
 
-/// What went wrong with a request.
+/// What went wrong with a request: unanswered if it may have been carried out all the same.
 pub(super) fn mapped<E, R>(error: &SdkError<E, R>) -> QueueError
 where
-    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+    E: Error + ProvideErrorMetadata + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
     match error {
         SdkError::ServiceError(answer) => {
             let code = answer.err().code().unwrap_or_default();
-            of_code(code, answer.err().message().unwrap_or_default())
+            let message = answer.err().message().unwrap_or_default();
+            if code.is_empty() || code.contains("Internal") {
+                // It does not know either.
+                return QueueError::unanswered(format!("{code}: {message}"));
+            }
+            of_code(code, message)
         }
+        SdkError::ConstructionFailure(_) => QueueError::unavailable(chain(error)),
         // Also when no credentials are found: they may come later, as an instance's do.
-        _ => QueueError::unavailable(chain(error)),
+        SdkError::DispatchFailure(failure) if !(failure.is_io() || failure.is_timeout()) => {
+            QueueError::unavailable(chain(error))
+        }
+        _ if is_refused(error) => QueueError::unavailable(chain(error)),
+        _ => QueueError::unanswered(chain(error)),
     }
+}
+
+/// Whether nobody listens there.
+fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    // Bound: a chain of errors is short.
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What went wrong with one entry of a batch.

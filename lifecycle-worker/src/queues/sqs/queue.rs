@@ -66,8 +66,7 @@ impl Queue for SqsQueue {
         let messages: Vec<_> =
             jobs.iter().map(|job| self.message(job)).collect::<Result<_, _>>()?;
         let urls = self.urls().await?;
-        let sent = timeout(self.calls.bound, self.calls.send(&urls.main, &messages)).await;
-        let said = sent.map_err(|_| QueueError::timed_out(self.calls.bound))?;
+        let said = self.calls.send(&urls.main, &messages, self.until()).await;
         let one = |said: Said| match said {
             Said::Done(id) => Ok(Pushed::New(JobId::new(id.unwrap_or_default()))),
             Said::Refused(entry) => Err(of_entry(&entry)),
@@ -106,9 +105,9 @@ impl Queue for SqsQueue {
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Settled> {
         let claims = receipts.iter().map(|receipt| self.shared.held.claim(receipt)).collect();
-        self.settle(Again::Always, claims, async |urls, claims| {
+        self.settle(Again::Always, claims, async |urls, claims, until| {
             let handles: Vec<_> = claims.iter().map(|claim| claim.handle.as_str()).collect();
-            self.calls.delete(&urls.main, &handles).await
+            self.calls.delete(&urls.main, &handles, until).await
         })
         .await
     }
@@ -145,8 +144,8 @@ impl Queue for SqsQueue {
         let held: Vec<_> = claims.iter().flatten().collect();
         let handles: Vec<_> =
             held.iter().map(|claim| (claim.handle.as_str(), self.lease)).collect();
-        let said = timeout(self.calls.bound, self.calls.hide(&urls.main, &handles)).await;
-        let mut said = said.unwrap_or_default().into_iter();
+        let said = self.calls.hide(&urls.main, &handles, self.until()).await;
+        let mut said = said.into_iter();
         let mut one = |claim: &Option<Claim>| {
             let Some(claim) = claim else { return Extended::Lost };
             match said.next() {
@@ -191,6 +190,11 @@ impl SqsQueue {
 
     fn open(&self) -> Result<(), QueueError> {
         if *self.shared.is_closed.borrow() { Err(QueueError::Closed) } else { Ok(()) }
+    }
+
+    /// When a call that begins now has to have its answers.
+    pub(super) fn until(&self) -> Instant {
+        Instant::now() + self.calls.bound
     }
 
     pub(super) async fn urls(&self) -> Result<&Urls, QueueError> {

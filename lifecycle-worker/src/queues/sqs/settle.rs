@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::calls::{Said, Send, again};
 use super::fault::{is_lost, of_entry};
@@ -17,7 +17,7 @@ pub(super) enum Again {
     /// A deletion: it deletes nothing else.
     Always,
     /// A visibility: once the message is another's, it would be taken from them.
-    IfRefused,
+    IfNotHeard,
 }
 
 impl SqsQueue {
@@ -32,9 +32,9 @@ impl SqsQueue {
             .zip(delays)
             .filter_map(|(claim, delay)| Some(delay.min(claim.as_ref()?.longest_delay())))
             .collect();
-        self.settle(Again::IfRefused, claims, async |urls, claims| {
+        self.settle(Again::IfNotHeard, claims, async |urls, claims, until| {
             let handles = claims.iter().map(|claim| claim.handle.as_str()).zip(delays);
-            self.calls.hide(&urls.main, &handles.collect::<Vec<_>>()).await
+            self.calls.hide(&urls.main, &handles.collect::<Vec<_>>(), until).await
         })
         .await
     }
@@ -47,7 +47,7 @@ impl SqsQueue {
             .filter(|(claim, _)| claim.is_some())
             .map(|(_, job)| job.error.clone())
             .collect();
-        self.settle(Again::Always, claims, async |urls, claims| {
+        self.settle(Again::Always, claims, async |urls, claims, until| {
             let copy = |(claim, error): (&Claim, &String)| {
                 let group = claim.group.clone();
                 // The same copy has the same id, should it be sent again.
@@ -55,11 +55,11 @@ impl SqsQueue {
                 Send { content: claim.content.dead(error, claim.attempt), delay: 0, fifo }
             };
             let copies: Vec<_> = claims.iter().zip(&errors).map(copy).collect();
-            let mut said = self.calls.send(&urls.dead, &copies).await;
+            let mut said = self.calls.send(&urls.dead, &copies, until).await;
             let sent: Vec<_> =
                 (0..said.len()).filter(|at| matches!(said[*at], Said::Done(_))).collect();
             let handles: Vec<_> = sent.iter().map(|at| claims[*at].handle.as_str()).collect();
-            let deleted = self.calls.delete(&urls.main, &handles).await;
+            let deleted = self.calls.delete(&urls.main, &handles, until).await;
             for (at, one) in sent.into_iter().zip(deleted) {
                 said[at] = one;
             }
@@ -73,7 +73,7 @@ impl SqsQueue {
         &self,
         repeat: Again,
         claims: Vec<Option<Claim>>,
-        tell: impl AsyncFnOnce(&Urls, &[Claim]) -> Vec<Said>,
+        tell: impl AsyncFnOnce(&Urls, &[Claim], Instant) -> Vec<Said>,
     ) -> Vec<Settled> {
         let urls = match self.urls().await {
             Ok(urls) => urls,
@@ -85,22 +85,22 @@ impl SqsQueue {
         let mut said = if held.is_empty() {
             Vec::new().into_iter()
         } else {
-            let said = timeout(self.calls.bound, tell(urls, &held)).await;
-            said.unwrap_or_default().into_iter()
+            tell(urls, &held, self.until()).await.into_iter()
         };
         let mut one = |claim: &Option<Claim>| {
             let Some(claim) = claim else { return Settled::Lost };
-            let said = said.next();
-            let is_refused = matches!(said, Some(Said::Refused(_)));
-            let settled = match said {
+            let settled = match said.next() {
                 Some(Said::Done(_)) => Settled::Done,
                 Some(Said::Refused(entry)) if is_lost(&entry) => Settled::Lost,
                 Some(Said::Refused(entry)) => Settled::Retry(of_entry(&entry)),
                 Some(Said::Failed(error)) => Settled::Retry(error),
                 None => Settled::Retry(QueueError::timed_out(self.calls.bound)),
             };
-            let is_over = repeat == Again::IfRefused && !is_refused;
-            if is_over || !matches!(settled, Settled::Retry(_)) {
+            let is_over = match &settled {
+                Settled::Retry(error) => repeat == Again::IfNotHeard && error.is_unanswered(),
+                _ => true,
+            };
+            if is_over {
                 self.shared.held.forget(&claim.handle);
             }
             settled
