@@ -62,7 +62,11 @@ struct Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        if !self.whole {
+        if self.whole {
+            // The pool asks it whether it is there, and without a bound: one that says nothing would
+            // keep its place for good.
+            tokio::spawn(timeout(PING_BOUND, self.connection.return_to_pool()));
+        } else {
             self.connection.close_on_drop();
         }
     }
@@ -148,7 +152,7 @@ const CONNECTIONS: u32 = 8;
 const CONNECT_BOUND: Duration = Duration::from_secs(5);
 /// How long an idle connection is taken to be one.
 const TRUSTED: Duration = Duration::from_secs(1);
-/// How long an idle connection may take to show that it is one.
+/// How long a connection that is not in use may take to show that it is one.
 const PING_BOUND: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
