@@ -9,6 +9,9 @@ use tokio::time::Instant;
 
 use super::common::{File, jobs, most, sqlite_pool};
 
+/// What a busy machine may add: less than the 5 s that a call waits without its bound.
+const SLACK: Duration = Duration::from_secs(3);
+
 #[tokio::test]
 async fn an_applications_own_tables_and_migrations_stay_apart() {
     let file = File::new();
@@ -73,7 +76,8 @@ async fn a_wrong_url_says_what_is_wrong() {
 async fn a_file_that_somebody_keeps_locked_is_unavailable_in_time() {
     let file = File::new();
     let queue = SqliteQueue::connect(&file.url(), "mail").await.unwrap();
-    let bounded = queue.clone().call_bound(Duration::from_millis(300));
+    let bound = Duration::from_millis(300);
+    let bounded = queue.clone().call_bound(bound);
     queue.prepare().await.unwrap();
     queue.push(&jobs(2)).await.unwrap();
     let job = queue.claim(most(1), Duration::ZERO).await.unwrap().remove(0);
@@ -84,7 +88,7 @@ async fn a_file_that_somebody_keeps_locked_is_unavailable_in_time() {
     assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
     let said = bounded.ack(std::slice::from_ref(&job.receipt)).await.remove(0);
     assert!(matches!(said, lifecycle_worker::Settled::Retry(_)), "{said:?}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < 2 * bound + SLACK, "{:?}", began.elapsed());
     queue.ping().await.expect("who only reads is not kept");
     lock.rollback().await.unwrap();
     // The claim that waited got a job after all, for nobody: it is given back.
