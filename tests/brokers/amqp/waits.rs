@@ -48,16 +48,19 @@ async fn large_ones_to_nowhere(broker: &PrivateRabbit) {
     assert!(opened < 20, "{opened} channels: they went one by one");
 }
 
-/// Copies to an exchange that is not for this user, among others: so many and large that the broker
-/// has ended their channel before the last of them is sent.
+/// Copies to an exchange that is not for this user, among others: so many and large that the client
+/// has most of them still to send when the broker ends their channel.
 async fn some_not_permitted(broker: &PrivateRabbit) {
     let owner = connected(broker, "denied").await;
     owner.prepare().await.unwrap();
-    owner.push(&vec![Push::new("mail", vec![b'x'; 60 << 10]); MANY]).await.unwrap();
+    let large = Push::new("mail", vec![b'x'; 60 << 10]);
+    owner.push(&vec![large.clone(); MANY - 1]).await.unwrap();
     broker.ctl(&["add_user", "ada", "x"]).await;
     broker.ctl(&["set_permissions", "ada", "^$", r"^amq\.default$", "^denied.*"]).await;
-    let ada = format!("amqp://ada:x@127.0.0.1:{}", broker.port());
+    let proxy = Proxy::start(broker.port()).await;
+    let ada = format!("amqp://ada:x@127.0.0.1:{}", proxy.port());
     let ada = AmqpQueue::connect(&ada, "denied").await.unwrap().classic().call_bound(LONG);
+    ada.push(&[large]).await.unwrap();
     let held = held_within(&ada, MANY, LONG).await;
     let delay = |at| Duration::from_secs(if at % 2 == 0 { 3600 } else { 0 });
     let fails = held.iter().enumerate().map(|(at, job)| {
@@ -65,7 +68,13 @@ async fn some_not_permitted(broker: &PrivateRabbit) {
         Fail::new(job.receipt.clone(), "no", next)
     });
     let before = channels(broker).await;
-    let settled = ada.fail(&fails.collect::<Vec<_>>()).await;
+    let fails: Vec<_> = fails.collect();
+    proxy.freeze();
+    let failing = tokio::spawn(async move { ada.fail(&fails).await });
+    // Sleeps: nothing tells what the client has queued.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    proxy.thaw();
+    let settled = failing.await.unwrap();
     for (at, settled) in settled.iter().enumerate() {
         let denied = matches!(settled, Settled::Retry(QueueError::Denied(_)));
         assert_eq!((settled.is_done(), denied), (at % 2 == 1, at % 2 == 0), "{at}: {settled:?}");
