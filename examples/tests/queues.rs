@@ -187,7 +187,7 @@ async fn jobs_are_pushed_done_and_counted() {
 /// machine for as long: one that was too late is tried again.
 async fn in_three_tries(one: impl AsyncFn(bool) -> bool) {
     for is_last in [false, false, true] {
-        if one(is_last).await {
+        if Box::pin(one(is_last)).await {
             return;
         }
     }
