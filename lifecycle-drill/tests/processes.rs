@@ -72,7 +72,8 @@ async fn a_dropped_process_is_killed_with_its_children() {
 async fn a_dropped_scenario_kills_its_process() {
     let directory = std::env::temp_dir();
     let file = format!("drill-scenario-{}", std::process::id());
-    let script = format!("trap '' TERM; echo $$ > {file}; echo ready; while :; do sleep 1; done");
+    // Written when the scenario waits for its end.
+    let script = format!("trap 'echo $$ > {file}' TERM; echo ready; while :; do sleep 0.1; done");
     let subject = shell(&script)
         .current_dir(&directory)
         .ready_when(ReadyWhen::Line("ready".into()))

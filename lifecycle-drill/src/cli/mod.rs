@@ -119,8 +119,8 @@ fn block_on(play: impl Future<Output = Result<Ended, CliError>>) -> Result<Ended
 async fn trial(subject: &Subject, stop: Signal, grace: Duration) -> Result<(), StartError> {
     let mut process = Process::start(subject, Setting::Plain).await?;
     // One that has ended by itself, or does not end, is for the scenarios to see.
-    if process.signal(stop).is_ok() {
-        let _killed_otherwise = process.wait(grace).await;
+    if process.signal(stop).is_ok() && process.wait(grace).await.is_none() {
+        note("the first start went on for its whole grace period, and was killed");
     }
     Ok(())
 }

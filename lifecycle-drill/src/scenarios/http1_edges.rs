@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     client::{Fate, Wire},
@@ -204,8 +204,17 @@ async fn half_then_close(stage: &mut Stage, wire: &mut Wire, part: &[u8]) -> Res
         wire.send(part).await.during("sending a part in the lame duck")?;
         stage.note("sent a part");
     }
+    let sent = Instant::now();
     stage.listener_closed().await?;
     sleep(AFTER_CLOSE).await;
+    let silent = sent.elapsed();
+    if silent >= stage.subject.idle_drain_timeout {
+        // It may be closed by now, and rightly.
+        let silent = ms(silent);
+        return Err(Flaw::Unjudged(format!(
+            "this machine let the client send nothing for {silent}"
+        )));
+    }
     Ok(())
 }
 

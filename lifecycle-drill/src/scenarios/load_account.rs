@@ -1,7 +1,5 @@
 //! What the clients of a load saw, and when: before the signal, in the lame duck, or later.
 
-use std::collections::BTreeSet;
-
 use crate::{
     client::Fate,
     flaw::{Flaw, ensure},
@@ -77,11 +75,10 @@ impl Account {
         ensure(away.total() == 0, || {
             format!("connections turned away in the lame duck of {stop_count} stops: {away}")
         })?;
-        let mut known: BTreeSet<_> =
-            self.before_signal.iter().map(|(fate, _)| fate.status()).collect();
-        known.insert(Some(quick_status));
         let since = &self.since_signal;
-        let is_other = |fate: Fate| fate.is_answered() && !known.contains(&fate.status());
+        let is_other = |fate: Fate| {
+            fate.is_answered() && fate.status() != Some(quick_status) && !self.is_as_before(fate)
+        };
         let refused = since.count(|fate| is_other(fate) && fate.status() >= Some(500));
         ensure(refused == 0, || format!("requests refused by 5xx: {since}"))?;
         let other = since.count(is_other);
@@ -89,7 +86,19 @@ impl Account {
             format!("{other} requests answered otherwise than before the signal: {since}")
         })
     }
+
+    /// Whether that status is about as frequent since the signal as it was before.
+    fn is_as_before(&self, fate: Fate) -> bool {
+        let like = |ledger: &Ledger| ledger.count(|other| other.status() == fate.status());
+        let (before, since) = (&self.before_signal, &self.since_signal);
+        let may_be = like(before).saturating_mul(since.answered()).saturating_mul(2);
+        let is = like(since).saturating_sub(FEW).saturating_mul(before.answered());
+        like(before) > 0 && is <= may_be
+    }
 }
+
+/// What chance alone may add.
+const FEW: u64 = 5;
 
 #[cfg(test)]
 mod tests {
@@ -121,6 +130,9 @@ mod tests {
         assert_eq!(seen(&limited), "pass");
         let shed = [(answered(200), BeforeSignal, Made), (answered(503), BeforeSignal, Made)];
         assert_eq!(seen(&[&shed[..], &[(answered(503), Later, Made)]].concat()), "pass");
+        let once = [&shed[..], &[(answered(200), BeforeSignal, Made); 98]].concat();
+        let often = [&once[..], &[(answered(503), Later, Made); 10]].concat();
+        assert!(seen(&often).contains("5xx"), "one of a hundred before, all since");
         let turned_away = [(answered(200), BeforeSignal, Made), (answered(429), LameDuck, Made)];
         assert!(seen(&turned_away).contains("answered otherwise"));
         assert!(seen(&[(answered(404), Later, Made)]).contains("1 answered 404"));

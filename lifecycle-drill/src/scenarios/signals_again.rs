@@ -11,7 +11,10 @@ use crate::{
     process::{Ended, Setting},
     routes::lasting,
     scenario::{Need, Scenario, Theme},
-    scenarios::{cut::nothing_to_cut, signals::SETTLE},
+    scenarios::{
+        cut::{answered, nothing_to_cut},
+        signals::SETTLE,
+    },
     signal::Signal,
     stage::{Stage, Window},
 };
@@ -84,19 +87,19 @@ async fn repeat_forces(stage: &mut Stage) -> Result<(), Flaw> {
     let wire = long_request(stage).await?;
     let first = stage.subject.stop_signal;
     stage.stop()?;
-    let (_held, answered) = answered_until(stage, wire, LATER).await;
-    forced_by(stage, answered, first, FORCED_LIMIT, &[]).await
+    let held = held_until(stage, wire, LATER).await;
+    forced_by(stage, held, first, FORCED_LIMIT, &[]).await
 }
 
 async fn third_at_once(stage: &mut Stage) -> Result<(), Flaw> {
     let wire = long_request(stage).await?;
     let first = stage.subject.stop_signal;
     stage.stop()?;
-    let (_held, answered) = answered_until(stage, wire, LATER).await;
-    further(stage, first)?;
+    let held = held_until(stage, wire, LATER).await;
+    further(stage, first, &held, &[])?;
     stage.at(LATER + SOON).await;
     let by_second = stage.subject.exits.of_forced(first);
-    match forced_by(stage, answered, another(first), THIRD_LIMIT, &by_second).await {
+    match forced_by(stage, held, another(first), THIRD_LIMIT, &by_second).await {
         // Then nothing is left for a third to end.
         Err(Flaw::Signal(SignalError::Gone(ended))) if by_second.contains(&ended) => {
             stage.note(format!("the second signal had ended it: {ended}"));
@@ -110,8 +113,8 @@ async fn other_second_forces(stage: &mut Stage) -> Result<(), Flaw> {
     let wire = long_request(stage).await?;
     let first = stage.subject.stop_signal;
     stage.stop()?;
-    let (_held, answered) = answered_until(stage, wire, 2 * SOON).await;
-    forced_by(stage, answered, another(first), FORCED_LIMIT, &[]).await
+    let held = held_until(stage, wire, 2 * SOON).await;
+    forced_by(stage, held, another(first), FORCED_LIMIT, &[]).await
 }
 
 /// A started process with a request in flight that outlives everything, unless the service has a
@@ -134,58 +137,89 @@ fn another(first: Signal) -> Signal {
     if first == Signal::Int { Signal::Term } else { Signal::Int }
 }
 
-/// Sends a further signal. A stop that was over before it, with the code of one, is not judged.
-fn further(stage: &mut Stage, signal: Signal) -> Result<Instant, Flaw> {
+/// The request in flight: either its connection, or the status of its answer and its time after T.
+struct Held {
+    wire: Option<Wire>,
+    answered: Option<(u16, Duration)>,
+}
+
+impl Held {
+    /// Its answer, if one has come in the end: when the process has gone nothing more comes.
+    async fn in_the_end(&mut self, stage: &Stage) -> Option<(u16, Duration)> {
+        if let Some(mut wire) = self.wire.take() {
+            self.answered = answered(Some(&mut wire), stage.cause(), SOON).await;
+        }
+        self.answered
+    }
+}
+
+/// Sends a further signal. A stop that was over before it all by itself is not judged: its work was
+/// answered, or cut by the deadline.
+fn further(
+    stage: &mut Stage,
+    signal: Signal,
+    held: &Held,
+    or_ends: &[Ended],
+) -> Result<Instant, Flaw> {
     let sent = stage.signal(signal);
     let Err(Flaw::Signal(SignalError::Gone(ended))) = sent else { return sent };
-    let over = [stage.clean_ends(), stage.subject.exits.of_cut(stage.asked_by())].concat();
-    if over.contains(&ended) {
+    if or_ends.contains(&ended) {
+        return sent;
+    }
+    let was_answered = held.answered.is_some() && stage.clean_ends().contains(&ended);
+    if was_answered || is_cut(stage, ended)? {
         let seen = "nothing was left to force: the stop was over before the next signal";
         return Err(Flaw::Skip(format!("{seen}, {ended}")));
     }
     sent
 }
 
+/// Whether it ended so by its deadline: in the second half of its time after the lame duck.
+fn is_cut(stage: &mut Stage, ended: Ended) -> Result<bool, Flaw> {
+    let (lame_duck, grace) = (stage.subject.lame_duck, stage.subject.grace);
+    let from = stage.cause() + lame_duck + grace.saturating_sub(lame_duck) / 2;
+    let window = from..=stage.cause() + grace;
+    let is_so = stage.subject.exits.of_cut(stage.asked_by()).contains(&ended);
+    Ok(is_so && stage.process()?.exit().is_some_and(|exit| window.contains(&exit.at)))
+}
+
 /// Must end soon, by this signal or in one of those ways, unless the stop is over all by itself:
-/// the request in flight was answered before, or the deadline comes first.
+/// the request in flight was answered, or the deadline comes first.
 async fn forced_by(
     stage: &mut Stage,
-    answered: Option<(u16, Duration)>,
+    mut held: Held,
     signal: Signal,
     limit: Duration,
     or_ends: &[Ended],
 ) -> Result<(), Flaw> {
-    let base = further(stage, signal)?;
+    let base = further(stage, signal, &held, or_ends)?;
     let left = (stage.cause() + stage.subject.grace).saturating_duration_since(base);
     let by = (limit + stage.subject.slack).min(left);
     let ends = [&stage.subject.exits.of_forced(signal), or_ends].concat();
-    let window = Window { base, from: Duration::ZERO, by };
-    let Err(flaw) = stage.exits(&ends, window).await else { return Ok(()) };
-    let ended = stage.process()?.exit().map(|exit| exit.ended);
-    let is_one = |ends: Vec<Ended>| ended.is_some_and(|ended| ends.contains(&ended));
-    match answered {
-        Some((status, after)) if is_one(stage.clean_ends()) => Err(nothing_to_cut(status, after)),
-        _ if left < limit && is_one(stage.subject.exits.of_cut(stage.asked_by())) => {
+    let judged = stage.exits(&ends, Window { base, from: Duration::ZERO, by }).await;
+    let Some(ended) = stage.process()?.exit().map(|exit| exit.ended) else { return judged };
+    let answered = held.in_the_end(stage).await;
+    match (judged, answered) {
+        // Also where the signal's own end is no other: it may have been ignored.
+        (_, Some((status, after))) if stage.clean_ends().contains(&ended) => {
+            Err(nothing_to_cut(status, after))
+        }
+        (Err(_), _) if left < limit && is_cut(stage, ended)? => {
             Err(Flaw::Skip("the grace period is too short for a signal before its end".to_owned()))
         }
-        _ => Err(flaw),
+        (judged, _) => judged,
     }
 }
 
-/// Waits until so long after T: either the connection, which is to be held, or the status of the
-/// answer that has come meanwhile, and its time.
-async fn answered_until(
-    stage: &Stage,
-    mut wire: Wire,
-    end: Duration,
-) -> (Option<Wire>, Option<(u16, Duration)>) {
+/// Waits until so long after T, and for the answer meanwhile.
+async fn held_until(stage: &Stage, mut wire: Wire, end: Duration) -> Held {
     let Ok(answered) = timeout_at(stage.cause() + end, wire.response()).await else {
-        return (Some(wire), None);
+        return Held { wire: Some(wire), answered: None };
     };
     let after = stage.cause().elapsed();
     drop(wire); // As an answer tells it to.
     stage.at(end).await;
-    (None, answered.ok().map(|response| (response.status(), after)))
+    Held { wire: None, answered: answered.ok().map(|response| (response.status(), after)) }
 }
 
 const SOON: Duration = Duration::from_millis(100);
