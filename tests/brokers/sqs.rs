@@ -11,6 +11,8 @@ use lifecycle_worker::{
     Schedule, Settled, SqsQueue, Worker,
 };
 use tests::brokers::{PrivateMoto, Proxy};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 const TOO_MANY: [&str; 2] = ["concurrent_claims", "many_receipts"];
@@ -237,6 +239,7 @@ async fn a_return_that_was_not_heard_is_said_again() {
     assert!(matches!(settled[..], [Settled::Done]), "it had no time to be sent: {settled:?}");
 
     let second = back().await;
+    let port_of_proxy = proxy.port();
     drop(proxy);
     let limit = Instant::now() + SECOND * 20;
     while !format!("{:?}", queue.ping().await).contains("refused") {
@@ -248,6 +251,23 @@ async fn a_return_that_was_not_heard_is_said_again() {
         let settled = queue.release(&second).await;
         assert!(matches!(settled[..], [Settled::Retry(_)]), "nobody was there: {settled:?}");
     }
+
+    // Somebody hears it and goes, perhaps after it was carried out: once more, and it could be taken
+    // from whoever has claimed it since.
+    let listener = TcpListener::bind(("127.0.0.1", port_of_proxy)).await.unwrap();
+    let goes = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"}") {
+            assert!(stream.read_buf(&mut heard).await.unwrap() > 0, "a whole request comes");
+        }
+        listener
+    });
+    let settled = queue.release(&second).await;
+    assert!(matches!(settled[..], [Settled::Retry(_)]), "nobody has answered: {settled:?}");
+    let _listener = goes.await.unwrap();
+    let settled = queue.release(&second).await;
+    assert!(matches!(settled[..], [Settled::Lost]), "it may have been carried out: {settled:?}");
 }
 
 /// Cancels: SqsQueue::connect

@@ -17,38 +17,47 @@ where
         SdkError::ServiceError(answer) => {
             let code = answer.err().code().unwrap_or_default();
             let message = answer.err().message().unwrap_or_default();
-            if code.is_empty() || code.contains("Internal") {
-                // It does not know either.
+            if code.is_empty() || code.contains(INTERNAL) {
                 return QueueError::unanswered(format!("{code}: {message}"));
             }
             of_code(code, message)
         }
-        SdkError::ConstructionFailure(_) => QueueError::unavailable(chain(error)),
         // Also when no credentials are found: they may come later, as an instance's do.
-        SdkError::DispatchFailure(failure) if !(failure.is_io() || failure.is_timeout()) => {
-            QueueError::unavailable(chain(error))
-        }
-        _ if is_refused(error) => QueueError::unavailable(chain(error)),
-        _ => QueueError::unanswered(chain(error)),
+        _ if may_be_heard(error) => QueueError::unanswered(chain(error)),
+        _ => QueueError::unavailable(chain(error)),
     }
 }
 
-/// Whether nobody listens there.
-fn is_refused(error: &(dyn Error + 'static)) -> bool {
+/// Whether the request may have gone out, of which no answer came.
+fn may_be_heard<E, R>(error: &SdkError<E, R>) -> bool
+where
+    E: Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    let by_sdk = match error {
+        SdkError::ConstructionFailure(_) => false,
+        SdkError::DispatchFailure(failure) => failure.is_io() || failure.is_timeout(),
+        _ => true,
+    };
+    // The client of HTTP knows better: a connection that was never made, or one that has ended.
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    let mut of_client = None::<&hyper_util::client::legacy::Error>;
     // Bound: a chain of errors is short.
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        cause = error.source();
+    while let (Some(error), None) = (cause, of_client) {
+        (cause, of_client) = (error.source(), error.downcast_ref());
     }
-    false
+    of_client.map_or(by_sdk, |error| !error.is_connect())
 }
 
 /// What went wrong with one entry of a batch.
 pub(super) fn of_entry(entry: &BatchResultErrorEntry) -> QueueError {
+    if entry.code().contains(INTERNAL) {
+        return QueueError::unanswered(format!(
+            "{}: {}",
+            entry.code(),
+            entry.message().unwrap_or_default()
+        ));
+    }
     of_code(entry.code(), entry.message().unwrap_or_default())
 }
 
@@ -76,6 +85,8 @@ pub(super) fn of_code(code: &str, message: &str) -> QueueError {
     }
 }
 
+/// It does not know what it has done.
+const INTERNAL: &str = "Internal";
 const MISSING: [&str; 2] = ["NonExistentQueue", "QueueDoesNotExist"];
 const REFUSED: [&str; 9] = [
     "AccessDenied",
