@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::pace::Pace;
 use crate::capabilities::{Capabilities, Lease};
 use crate::claimed::{Claimed, JobId, Receipt};
 use crate::error::{QueueError, chain};
@@ -64,9 +65,9 @@ impl<Q> Clone for Bench<Q> {
 }
 
 impl<Q: Queue> Bench<Q> {
-    pub(super) fn new(first: Q, second: Q) -> Self {
+    pub(super) fn new(first: Q, second: Q, pace: &Pace) -> Self {
         let can = first.capabilities();
-        let party = |who, queue| Party { who, queue: Arc::new(queue), can };
+        let party = |who, queue| Party { who, queue: Arc::new(queue), can, pace: pace.clone() };
         Self { first: party("first", first), second: party("second", second), can }
     }
 
@@ -98,11 +99,13 @@ pub(super) struct Party<Q> {
     who: &'static str,
     pub(super) queue: Arc<Q>,
     can: Capabilities,
+    pace: Pace,
 }
 
 impl<Q> Clone for Party<Q> {
     fn clone(&self) -> Self {
-        Self { who: self.who, queue: self.queue.clone(), can: self.can }
+        let (queue, pace) = (self.queue.clone(), self.pace.clone());
+        Self { who: self.who, queue, can: self.can, pace }
     }
 }
 
@@ -115,7 +118,10 @@ impl<Q: Queue> Party<Q> {
         future: impl Future<Output = T>,
     ) -> Checked<T> {
         let bound = wait + self.can.call_bound + SLACK;
-        match timeout(bound, future).await {
+        let began = Instant::now();
+        let answer = timeout(bound, future).await;
+        self.pace.lost(began.elapsed().saturating_sub(wait));
+        match answer {
             Ok(answer) => Ok(answer),
             Err(_) => {
                 let (who, bound) = (self.who, bound.as_millis());
@@ -220,8 +226,10 @@ impl<Q: Queue> Party<Q> {
 
     /// The job that has to be claimable now: a broker on a busy machine may show it later.
     pub(super) async fn soon(&self) -> Checked<Option<Claimed>> {
-        let until = Instant::now() + SLACK;
-        // Bound: `until`, far before the end of any lease that the job may have.
+        let half = self.can.lease_period().map_or(SLACK, |period| period / 2);
+        // Before a lease that the job may have ends by itself.
+        let until = Instant::now() + SLACK.min(half);
+        // Bound: `until`.
         loop {
             let mut claimed = self.claim(1, PROMPT).await?;
             if !claimed.is_empty() || Instant::now() >= until {
