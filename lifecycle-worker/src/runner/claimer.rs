@@ -61,7 +61,7 @@ enum Claim {
 }
 
 enum Event {
-    /// It has shown nobody that it is alive for as long as a claim would have waited.
+    /// It is to show that it is alive: every now and then while no claim does.
     Alive,
     Changed,
     Claimed(Answer),

@@ -69,8 +69,9 @@ async fn while_it_changes(number: impl Fn() -> usize) {
     }
 }
 
-/// Lets those that can run now run first. Tokio's own yield also waits for a look at the sockets, a
-/// system call, which for jobs that end at once is most of what they cost.
+/// Lets those that can run now run first; with more threads than one, those of this thread, and
+/// another that is idle may go on with this task at once. Tokio's own yield also waits for a look at
+/// the sockets, a system call, which for jobs that end at once is most of what they cost.
 async fn one_turn() {
     let mut is_over = false;
     poll_fn(|context| {

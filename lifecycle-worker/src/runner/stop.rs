@@ -198,9 +198,6 @@ impl Running {
     async fn last_word(mut self) -> Result<(), BoxError> {
         // Components that this one drains after may still push.
         self.handle.draining().await;
-        if self.claimer.is_some() {
-            self.ledger.claim_is_uncertain();
-        }
         let by = self.end_by().min(Instant::now() + self.queue.capabilities().call_bound);
         // Before too: whatever becomes of the close, the report has it.
         self.report();
@@ -211,8 +208,10 @@ impl Running {
     fn report(&self) {
         let state = locked(&self.ledger.state);
         let left = state.entries.iter().map(|(_, entry)| entry.lease_ends);
-        let jobs = state.tally.report(self.ledger.queue(), left);
+        let mut jobs = state.tally.report(self.ledger.queue(), left);
         drop(state);
+        // Its claim is not answered.
+        jobs.claims_uncertain += u64::from(self.claimer.is_some());
         self.handle.report_jobs(jobs.told_by(self.number));
     }
 
@@ -275,7 +274,11 @@ impl Running {
 /// The last word, also of one that is dropped since its time is over.
 impl Drop for Running {
     fn drop(&mut self) {
-        self.report();
+        // Not of one whose owner drops it long before: by the report its leases are over.
+        let is_stopping = locked(&self.ledger.state).tally.is_counting();
+        if is_stopping {
+            self.report();
+        }
     }
 }
 

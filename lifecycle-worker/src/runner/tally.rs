@@ -25,6 +25,11 @@ impl Tally {
         self.is_counting = true;
     }
 
+    /// Whether the worker is quiet.
+    pub(super) fn is_counting(&self) -> bool {
+        self.is_counting
+    }
+
     /// Done or failed, and settled.
     pub(super) fn finished(&mut self) {
         self.finished += u64::from(self.is_counting);
