@@ -27,7 +27,7 @@ fn subject(path: &str) -> Subject {
         // what it is told is seen in `tests/e2e`.
         .grace(Duration::from_secs(8))
         .lame_duck(Duration::from_secs(1))
-        .slack(Duration::from_secs(3))
+        .slack(Duration::from_millis(1500))
 }
 
 /// Plays these, and once more what is not passed: a busy machine is late now and then.
