@@ -267,7 +267,9 @@ async fn one_that_a_further_signal_kills_by_default_is_forced_by_it() {
 #[tokio::test]
 async fn a_stop_that_is_over_before_the_next_signal_is_not_judged_by_it() {
     let work = || Routes::new().work("/work?ms={ms}");
-    let (limits, cuts) = (service("limits").routes(work()), service("").env("GRACE", "2"));
+    // Cut after 1.1 s: the next signal would come after 1.5 s.
+    let cuts = service("").env("GRACE", "2").grace(Duration::from_secs(2));
+    let limits = service("limits").routes(work());
     tokio::join!(
         skips(&limits, "signals-repeat-forces", "nothing was left to"),
         skips(&limits, "signals-third-at-once", "nothing was left to"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -98,6 +99,14 @@ async fn half_head(
         let why = "half a head would be silent for longer than silent connections may be";
         return Err(Flaw::Skip(format!("{why}, {}", ms(stage.subject.idle_drain_timeout))));
     }
+    while_unjudged(stage, move |stage| Box::pin(half_a_head(stage, connection, finished))).await
+}
+
+async fn half_a_head(
+    stage: &mut Stage,
+    connection: Connection,
+    finished: Finished,
+) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let mut wire = match connection {
         Connection::Fresh => {
@@ -131,6 +140,24 @@ async fn half_head(
 }
 
 async fn slow_upload(stage: &mut Stage) -> Result<(), Flaw> {
+    while_unjudged(stage, |stage| Box::pin(upload_in_two_parts(stage))).await
+}
+
+/// Plays it again, a few times, where this machine has kept the client from its part.
+async fn while_unjudged(
+    stage: &mut Stage,
+    play: impl Fn(&mut Stage) -> BoxFuture<'_, Result<(), Flaw>>,
+) -> Result<(), Flaw> {
+    for _ in 1..TRIES {
+        match play(stage).await {
+            Err(Flaw::Unjudged(why)) => stage.note(format!("once more: {why}")),
+            judged => return judged,
+        }
+    }
+    play(stage).await
+}
+
+async fn upload_in_two_parts(stage: &mut Stage) -> Result<(), Flaw> {
     stage.start(Setting::Plain).await?;
     let path = stage.subject.routes.echo.clone().unwrap_or_default();
     let mut wire = stage.wire().await?;
@@ -230,6 +257,7 @@ const HALF_HEAD_TEXT: (&str, &str) = (
      second to complete",
 );
 const BEFORE_CLOSE: Duration = Duration::from_millis(350);
+const TRIES: usize = 3;
 const AFTER_CLOSE: Duration = Duration::from_millis(75);
 /// From the half head before the listener's close to the rest after it, on a slow machine.
 const HALF_HEAD_LASTS: Duration = Duration::from_millis(700);

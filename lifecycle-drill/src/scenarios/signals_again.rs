@@ -174,10 +174,10 @@ fn further(
     sent
 }
 
-/// Whether it ended so by its deadline: in the second half of its time after the lame duck.
+/// Whether it ended so by its deadline: not at once, and not in the lame duck.
 fn is_cut(stage: &mut Stage, ended: Ended) -> Result<bool, Flaw> {
     let (lame_duck, grace) = (stage.subject.lame_duck, stage.subject.grace);
-    let from = stage.cause() + lame_duck + grace.saturating_sub(lame_duck) / 2;
+    let from = stage.cause() + lame_duck.max(SOON);
     let window = from..=stage.cause() + grace;
     let is_so = stage.subject.exits.of_cut(stage.asked_by()).contains(&ended);
     Ok(is_so && stage.process()?.exit().is_some_and(|exit| window.contains(&exit.at)))
