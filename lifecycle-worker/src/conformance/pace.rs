@@ -47,9 +47,11 @@ mod tests {
         let (pace, stall) = (Pace::default(), Duration::from_millis(200));
         let clone = pace.clone();
         let looking = tokio::spawn(async move { clone.look().await });
+        // Sleeps: the timers are what is looked at.
         sleep(TICK / 2).await;
         let until = Instant::now() + stall;
         while Instant::now() < until {}
+        // Sleeps: as above.
         sleep(TICK * 2).await;
         looking.abort();
         assert!(pace.longest() > stall / 2, "{:?}", pace.longest());
