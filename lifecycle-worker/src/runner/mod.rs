@@ -20,6 +20,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::yield_now;
+
 use crate::retry::Retry;
 use crate::settlement::Settlement;
 use crate::worker::Unstoppable;
@@ -69,10 +72,13 @@ async fn while_it_changes(number: impl Fn() -> usize) {
     }
 }
 
-/// Lets those that can run now run first; with more threads than one, those of this thread, and
-/// another that is idle may go on with this task at once. Tokio's own yield also waits for a look at
-/// the sockets, a system call, which for jobs that end at once is most of what they cost.
+/// Lets those that can run now run first. On one thread without tokio's own yield: that also waits for
+/// a look at the sockets, system calls that jobs which end at once would pay for. On more than one,
+/// whoever wakes itself wakes another thread too, which costs more.
 async fn one_turn() {
+    if Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread {
+        return yield_now().await;
+    }
     let mut is_over = false;
     poll_fn(|context| {
         if std::mem::replace(&mut is_over, true) {
