@@ -32,7 +32,6 @@ impl Run {
         let files = [(JSON, &options.json), (JUNIT, &options.junit), (HTML, &options.html)];
         let files = Destinations::new(files)?;
         let (began_at, began) = (SystemTime::now(), Instant::now());
-        // Once for itself: a command that never runs is no verdict about how it stops.
         trial(&subject, options.stop_signal(), options.grace()).await?;
         let verdicts = play(&chosen, &subject, options.jobs()).await;
         let report = Report {

@@ -17,7 +17,7 @@ where
         SdkError::ServiceError(answer) => {
             let code = answer.err().code().unwrap_or_default();
             let message = answer.err().message().unwrap_or_default();
-            if code.is_empty() || code.contains(INTERNAL) {
+            if code.is_empty() {
                 return QueueError::unanswered(format!("{code}: {message}"));
             }
             of_code(code, message)
@@ -51,13 +51,6 @@ where
 
 /// What went wrong with one entry of a batch.
 pub(super) fn of_entry(entry: &BatchResultErrorEntry) -> QueueError {
-    if entry.code().contains(INTERNAL) {
-        return QueueError::unanswered(format!(
-            "{}: {}",
-            entry.code(),
-            entry.message().unwrap_or_default()
-        ));
-    }
     of_code(entry.code(), entry.message().unwrap_or_default())
 }
 
@@ -70,7 +63,9 @@ pub(super) fn is_lost(entry: &BatchResultErrorEntry) -> bool {
 pub(super) fn of_code(code: &str, message: &str) -> QueueError {
     let is_of = |codes: &[&str]| codes.iter().any(|one| code.contains(one));
     let text = || format!("{code}: {message}");
-    if is_of(&MISSING) {
+    if code.contains(INTERNAL) {
+        QueueError::unanswered(text())
+    } else if is_of(&MISSING) {
         let what = format!("{message} ({code}); call `prepare()`");
         QueueError::NotPrepared { what }
     } else if is_of(&REFUSED) {
